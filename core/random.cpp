@@ -1,0 +1,103 @@
+#include "core/random.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "core/copy.h"
+
+namespace agon {
+
+namespace {
+
+/// splitmix64's finaliser: a bijection whose output bits all depend on all input bits.
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+/// 53 bits from two words, in (0, 1): never 0, so its logarithm is finite.
+double open_uniform(uint32_t high, uint32_t low) {
+  return (double((uint64_t(high) << 32 | low) >> 11) + 0.5) * 0x1p-53;
+}
+
+/// Two independent standard normals from four words.
+std::array<double, 2> normals(const std::array<uint32_t, 4>& w) {
+  const double r = std::sqrt(-2 * std::log(open_uniform(w[0], w[1])));
+  const double angle = 2 * std::numbers::pi * open_uniform(w[2], w[3]);
+  return {r * std::cos(angle), r * std::sin(angle)};
+}
+
+/// Runs f(i) -> double for every element, on the host; other devices receive a copy.
+template <class F>
+void fill_from(const Tensor& t, F&& f) {
+  Tensor host = t.device().kind == Device::cpu ? t : Tensor(t.shape(), t.dtype());
+  visit_float(t.dtype(), [&]<class T>() {
+    const auto x = host.data<T>();
+    for (size_t i = 0; i < x.size(); ++i) x[i] = T(f(i));
+  });
+  if (host.address() != t.address()) copy(t, host);
+}
+
+}  // namespace
+
+RandomKey RandomKey::with(uint64_t n) const { return {seed, mix(stream ^ mix(n + 1))}; }
+
+std::array<uint32_t, 4> philox(RandomKey key, uint64_t n) {
+  std::array<uint32_t, 4> c{uint32_t(n), uint32_t(n >> 32), uint32_t(key.stream), uint32_t(key.stream >> 32)};
+  uint32_t k0 = uint32_t(key.seed), k1 = uint32_t(key.seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t(0xD2511F53u) * c[0], p1 = uint64_t(0xCD9E8D57u) * c[2];
+    c = {uint32_t(p1 >> 32) ^ c[1] ^ k0, uint32_t(p1), uint32_t(p0 >> 32) ^ c[3] ^ k1, uint32_t(p0)};
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+uint32_t Random::next() {
+  if (left_ == 0) {
+    words_ = philox(key_, block_++);
+    left_ = 4;
+  }
+  return words_[size_t(4 - left_--)];
+}
+
+double Random::uniform() {
+  const uint64_t high = next();
+  return double((high << 32 | next()) >> 11) * 0x1p-53;
+}
+
+uint64_t Random::below(uint64_t bound) {
+  check(bound > 0, "Random::below needs a positive bound");
+  const uint64_t limit = UINT64_MAX - UINT64_MAX % bound;  // beyond it the first numbers would come up more often
+  for (;;) {
+    const uint64_t high = next(), x = high << 32 | next();
+    if (x < limit) return x % bound;
+  }
+}
+
+double Random::normal() {
+  std::array<uint32_t, 4> w;
+  for (uint32_t& x : w) x = next();
+  return normals(w)[0];
+}
+
+void fill_normal(const Tensor& t, RandomKey key, double deviation) {
+  std::array<double, 2> pair{};
+  fill_from(t, [&](size_t i) {
+    if (i % 2 == 0) pair = normals(philox(key, i / 2));
+    return deviation * pair[i % 2];
+  });
+}
+
+void fill_uniform(const Tensor& t, RandomKey key, double low, double high) {
+  std::array<uint32_t, 4> w{};
+  fill_from(t, [&](size_t i) {
+    if (i % 2 == 0) w = philox(key, i / 2);
+    return low + (high - low) * double((uint64_t(w[i % 2 * 2]) << 32 | w[i % 2 * 2 + 1]) >> 11) * 0x1p-53;
+  });
+}
+
+}  // namespace agon

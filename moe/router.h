@@ -1,0 +1,98 @@
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autograd/module.h"
+#include "core/options.h"
+#include "distributed/communicator.h"
+#include "moe/routing.h"
+
+namespace agon {
+
+struct ExpertGroup;
+
+/// train: scopes and capacities as configured. eval: causal. eval_noncausal: selections may see later tokens.
+enum class Mode { train, eval, eval_noncausal };
+
+/// Everything a decision may depend on besides the tokens' vectors.
+struct RouterContext {
+  int64_t step = 0;  // optimizer step, from 0
+  int layer = 0;     // index of the block in the model
+  Mode mode = Mode::train;
+  bool compete = false;     // the schedule's verdict for this layer and step
+  Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens; padding never enters
+  Tensor token;             // [T] i32 ids
+  int64_t first_row = 0;    // global number of the first token, for keyed random draws
+  uint64_t seed = 0;
+  const ExpertGroup* experts = nullptr;  // for strategies that let the experts compete
+  Communicator* comm = nullptr;
+};
+
+/// A named scalar on the tape, averaged over this micro-batch's tokens, before its coefficient.
+struct Loss {
+  std::string name;  // "balance", "z", "entropy", "router", "diversity"
+  Tensor value;      // [1] f32 (f64)
+  double coefficient;
+};
+using Losses = std::vector<Loss>;
+
+/// Figures of one call, without gradient.
+struct Statistics {
+  Tensor load;                           // [E] f64: selected pairs per expert, after dropping
+  std::map<std::string, double> scalars;  // "dropped", "entropy", ...: see statistics.h
+};
+
+struct Weighed {
+  Tensor weight;  // [N] f32 (f64), on the tape
+  Losses losses;
+  Statistics statistics;
+};
+
+/// A routing strategy, in two phases: `select` decides (the choice carries no gradient; its weights may), `weigh` makes
+/// weights, losses and statistics. ROUTING.md of the project's documents has the mathematics.
+class Router {
+ public:
+  virtual ~Router() = default;
+  /// x [T, D] in the compute dtype.
+  virtual Pairs select(const Tensor& x, const RouterContext& context) = 0;
+  /// rows [N, D]: the experts' answers to the chosen pairs, sorted as `plan` says, on the tape; empty unless weighs_rows.
+  virtual Weighed weigh(const Pairs& pairs, const Tensor& rows, const Plan& plan, const RouterContext& context) = 0;
+  /// Whether `weigh` needs the experts' rows in this context: such a layer runs the plain composition.
+  virtual bool weighs_rows(const RouterContext&) const { return false; }
+  /// Parameters and named state.
+  virtual void visit(const Visitor& v) = 0;
+  /// The only place where state changes: after an optimizer step, with the pairs per expert over all ranks and
+  /// micro-batches of the step, [E] f64.
+  virtual void after_step(const Tensor& load) { (void)load; }
+};
+
+struct RouterSize {
+  int64_t width, experts;
+  Precision precision;
+  double deviation;  // of the gate's initial weights
+};
+
+/// A strategy's options, and the way to make it.
+class RouterOptions {
+ public:
+  virtual ~RouterOptions() = default;
+  virtual void visit(OptionVisitor& v) = 0;
+  /// Throws UserError when options contradict each other or the number of experts.
+  virtual void validate(int64_t experts) const = 0;
+  virtual std::unique_ptr<Router> make(const RouterSize& size) const = 0;
+};
+
+using RouterOptionsFactory = std::function<std::unique_ptr<RouterOptions>()>;
+
+/// All strategies, by the name a config uses.
+std::map<std::string, RouterOptionsFactory>& routers();
+
+/// One line at the end of a strategy's file makes it available by name.
+struct RegisterRouter {
+  RegisterRouter(const char* name, RouterOptionsFactory make);
+};
+
+}  // namespace agon

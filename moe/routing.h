@@ -1,0 +1,31 @@
+#pragma once
+#include "core/tensor.h"
+
+// Letters: T tokens of this rank's micro-batch, E experts over all ranks, N selected pairs, D width, F expert width.
+
+namespace agon {
+
+/// What a router selects: (token, expert) pairs, token-major. A token may have 0..E pairs, an expert 0..T.
+struct Pairs {
+  Tensor expert;         // [N] i32; within a token in the router's order of preference. N may be a bound: only the first
+                         // token_offsets[T] entries count
+  Tensor token_offsets;  // [T+1] i32, CSR
+  Tensor weight;         // [N] f32 (f64), on the tape; empty where `weigh` makes the weights from the experts' rows
+  Tensor logits;         // [T, E] f32 (f64), on the tape: what losses and statistics read
+  Tensor scores;         // [T, E] f32 (f64), on the tape
+};
+
+/// Where each pair's row sits once rows are sorted by expert, tokens in order within an expert (stable). Made from
+/// Pairs::expert and token_offsets alone; every direction of the layer reads the same plan.
+struct Plan {
+  Tensor token_of_pair;  // [N] i32; -1 past the last pair
+  Tensor pair_of_row;    // [N] i32; -1 past the last row in use
+  Tensor row_of_pair;    // [N] i32; -1 past the last pair
+  Tensor offsets;        // [E+1] i32: first row of each expert
+  Tensor token_offsets;  // [T+1] i32, of the pairs
+};
+
+/// A stable counting sort of the pairs by expert. Throws Error when an expert is not in [0, experts).
+Plan make_plan(const Tensor& expert, const Tensor& token_offsets, int64_t experts);
+
+}  // namespace agon

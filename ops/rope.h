@@ -1,0 +1,10 @@
+#pragma once
+#include "core/tensor.h"
+
+namespace agon {
+
+/// Rotary position embedding (arXiv 2104.09864) in the half-split layout of Llama and Mixtral: for i < d/2 the pair
+/// (x[i], x[i + d/2]) turns by position * theta^(-2i/d). x [T, H, d], position [T] i32 -> [T, H, d]; d even.
+Tensor rope(const Tensor& x, const Tensor& position, double theta);
+
+}  // namespace agon

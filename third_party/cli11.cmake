@@ -1,0 +1,1 @@
+agon_find(CLI11 libcli11-dev)

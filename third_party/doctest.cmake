@@ -1,0 +1,1 @@
+agon_find(doctest doctest-dev)

@@ -1,0 +1,1 @@
+agon_find(Eigen3 libeigen3-dev NO_MODULE)

@@ -1,0 +1,1 @@
+agon_find(fmt libfmt-dev)

@@ -1,0 +1,1 @@
+agon_find(nlohmann_json nlohmann-json3-dev)

@@ -1,0 +1,1 @@
+agon_find(tomlplusplus libtomlplusplus-dev)
