@@ -1,0 +1,81 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apps/safetensors.h"
+
+namespace agon {
+
+struct CheckpointOptions {
+  int keep = 2;       ///< how many of the newest stay; at least 2
+  bool best = false;  ///< the best so far: stays until a better one is saved
+  FileSystem* files = &FileSystem::real();
+};
+
+struct SavedCheckpoint {
+  std::string path;                   ///< RUN/checkpoints/step-N
+  std::vector<std::string> warnings;  ///< older checkpoints that could not be removed, and why
+};
+
+/// Saves RUN/checkpoints/step-N: model.safetensors, optimizer.safetensors and, last, manifest.json (manifest.h). The
+/// folder is written aside as `.step-N.tmp`, everything in it synced and read back, then renamed and the parent synced,
+/// so it is whole or absent whenever the process is killed. Then RUN/latest and RUN/best (text: checkpoints/step-N) are
+/// replaced, and what is not among the newest `keep` and not the best is removed, manifest first. Checkpoints of later
+/// steps, left over from before a fall-back to an earlier one, are removed too. When it throws before the rename,
+/// nothing has changed.
+///
+/// `state` is the text of a JSON object, `config` any text (UTF-8). Tensors may be on any device.
+SavedCheckpoint save_checkpoint(const std::string& run, int64_t step, std::span<const NamedTensor> model,
+                                std::span<const NamedTensor> optimizer, const std::string& state,
+                                const std::string& config, const CheckpointOptions& options = {});
+
+/// A checkpoint whose manifest is valid and whose files have the sizes and checksums it names.
+class Checkpoint {
+ public:
+  /// `folder` is RUN/checkpoints/step-N or a copy of it anywhere. UserError naming the file that is missing, damaged or
+  /// of another format, what was found and what was expected.
+  explicit Checkpoint(const std::string& folder, FileSystem& files = FileSystem::real());
+
+  const std::string& path() const { return path_; }
+  int64_t step() const { return step_; }
+  const std::string& state() const { return state_; }    ///< JSON text of the object that was saved
+  const std::string& config() const { return config_; }  ///< as it was saved
+  const SafetensorsFile& model() const { return model_; }
+  const SafetensorsFile& optimizer() const { return optimizer_; }
+
+  /// Fills one tensor; shape and dtype must agree. UserError naming file, tensor, found and expected.
+  void load_model(const std::string& name, const Tensor& into) const { model_.load_into(name, into); }
+  void load_optimizer(const std::string& name, const Tensor& into) const { optimizer_.load_into(name, into); }
+  /// Fills all of them, and refuses the file when it has others. Nothing is filled unless all names, shapes and dtypes
+  /// agree.
+  void load_model(std::span<const NamedTensor> into) const { load_all(model_, into); }
+  void load_optimizer(std::span<const NamedTensor> into) const { load_all(optimizer_, into); }
+
+ private:
+  struct Parts;
+  explicit Checkpoint(Parts parts);
+  static void load_all(const SafetensorsFile& file, std::span<const NamedTensor> into);
+
+  std::string path_;
+  int64_t step_;
+  std::string state_, config_;
+  SafetensorsFile model_, optimizer_;
+};
+
+struct FoundCheckpoint {
+  std::optional<Checkpoint> checkpoint;  ///< empty when the run has no valid one
+  std::vector<std::string> skipped;      ///< one line for each newer one that is damaged: which file, why
+};
+
+/// The newest valid checkpoint of a run.
+FoundCheckpoint find_latest_valid(const std::string& run, FileSystem& files = FileSystem::real());
+
+/// The checkpoint that a user names by its folder, by the run directory (the newest valid one), or by RUN/best or
+/// RUN/latest. Lines about damaged ones that were passed over are appended to `skipped`. UserError where there is none.
+Checkpoint open_checkpoint(const std::string& path, std::vector<std::string>* skipped = nullptr,
+                           FileSystem& files = FileSystem::real());
+
+}  // namespace agon

@@ -1,0 +1,63 @@
+#pragma once
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apps/atomic_file.h"
+#include "core/tensor.h"
+
+namespace agon {
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+/// What a header says of one tensor.
+struct TensorEntry {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  uint64_t begin = 0, end = 0;  // bytes, from the start of the data
+};
+
+using Metadata = std::map<std::string, std::string>;
+
+/// A safetensors file open for reading: its header checked, its tensors read from the disk as they are asked for.
+/// Stricter than the reference (huggingface/safetensors 0.8): also refuses duplicate keys, unknown fields, nesting
+/// deeper than 3, a header that does not begin with '{', and names that are empty, longer than 1 KiB or contain NUL or
+/// "..". Every problem with a file is a UserError naming the file, the tensor, what was found and what was expected.
+class SafetensorsFile {
+ public:
+  static SafetensorsFile open(const std::string& path, FileSystem& files = FileSystem::real());
+
+  const std::string& path() const { return file_.path(); }
+  const std::vector<TensorEntry>& tensors() const { return tensors_; }  ///< sorted by name
+  const Metadata& metadata() const { return metadata_; }
+  const TensorEntry* find(const std::string& name) const;  ///< null where there is none
+  const TensorEntry& at(const std::string& name) const;    ///< UserError where there is none
+
+  /// A new tensor on the CPU in the dtype of the file, or converted to another.
+  Tensor load(const std::string& name) const;
+  Tensor load(const std::string& name, DType dtype) const;
+  /// Fills a tensor on any device. The shape must be that of the file, and the dtype too unless `convert`.
+  void load_into(const std::string& name, const Tensor& into, bool convert = false) const;
+
+ private:
+  explicit SafetensorsFile(File file) : file_(std::move(file)) {}
+  void read(const TensorEntry& entry, const Tensor& into) const;
+
+  File file_;
+  uint64_t data_ = 0;  // where the data begins
+  std::vector<TensorEntry> tensors_;
+  Metadata metadata_;
+};
+
+/// Replaces the file at `path` atomically (atomic_file.h). "format": "pt" is added to the metadata, because
+/// transformers refuses files without it. Tensors may be on any device; the order of `tensors` does not matter.
+void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors, const Metadata& metadata = {},
+                       FileSystem& files = FileSystem::real());
+void write_safetensors(FileWriter& file, std::span<const NamedTensor> tensors, const Metadata& metadata = {});
+
+}  // namespace agon
