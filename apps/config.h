@@ -32,7 +32,13 @@ struct ModelOptions {
   double init = 0.02;             // standard deviation of every matrix's initial weights
   bool scaled_init = true;        // projections back into the residual stream: init / sqrt(2 layers), as GPT-2
   int64_t sequence = 128;         // context length
-  bool recompute = false;         // keep only each block's input
+  bool recompute = false;         // attention and dense feed-forwards run again in the backward pass
+
+  /// `feed_forward`, or its default.
+  int64_t feed_forward_width() const {
+    const int64_t n = feed_forward ? feed_forward : activation == "swiglu" ? 8 * width / 3 : 4 * width;
+    return feed_forward ? n : (n + 7) / 8 * 8;
+  }
 
   void visit(OptionVisitor& v);
 };
@@ -48,18 +54,21 @@ struct MoePlacement {
 /// [moe.router], or the override of one layer in [[moe.layer]]: a strategy and its options.
 struct RouterChoice {
   std::string strategy = "token_choice";
-  std::shared_ptr<RouterOptions> options;
+  std::shared_ptr<RouterOptions> options;  // shared by copies of a Config: not to be changed after loading
 };
+
+/// A strategy with its default options. Throws UserError naming the nearest strategy when there is none of that name.
+RouterChoice router_named(const std::string& strategy);
 
 struct MoeConfig {
   bool enabled = false;  // whether the file has a section [moe]: without one every block is dense
   MoeOptions layer;
   MoePlacement placement;
   RouterChoice router;
-  std::map<int64_t, RouterChoice> layers;  // by index of the block
+  std::map<int64_t, RouterChoice> layers;  // [[moe.layer]], by index of the block
 
   const RouterChoice& router_of(int64_t block) const;
-  bool has_experts(int64_t block) const;
+  bool has_experts(int64_t block) const;  // block i: i >= first_dense, and i + 1 is a multiple of `every`
 };
 
 /// [train]
@@ -121,12 +130,15 @@ struct Config {
   OptimizerOptions optimizer;
   ParallelOptions parallel;
   LogOptions log;
+  std::map<std::string, std::string> origin;  // of keys that were given, as "model.width": "FILE:LINE" | "command line"
 
   void visit_top(OptionVisitor& v);  // the keys outside every section
   Precision numbers() const;         // `precision` as dtypes
 
   /// Throws UserError when options contradict each other: k > experts, heads that do not divide, ...
   void validate() const;
+  /// "model.width (FILE:LINE)", for messages; the key alone when it has its default.
+  std::string named(const std::string& key) const;
 };
 
 }  // namespace agon

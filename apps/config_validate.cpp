@@ -1,0 +1,80 @@
+#include <filesystem>
+
+#include "apps/config.h"
+#include "core/device.h"
+
+namespace agon {
+
+namespace {
+
+void validate_model(const Config& c) {
+  const ModelOptions& m = c.model;
+  if (m.head_width == 0) {
+    require(m.width % m.heads == 0, c.named("model.heads"), ": ", m.heads, " heads do not divide the width of ",
+            m.width, "; expected a divisor, or model.head_width");
+  }
+  const int64_t kv_heads = m.kv_heads ? m.kv_heads : m.heads;
+  require(kv_heads <= m.heads && m.heads % kv_heads == 0, c.named("model.kv_heads"), ": ", kv_heads,
+          " heads of keys and values do not divide ", m.heads, " heads; expected a divisor of model.heads");
+  const int64_t head_width = m.head_width ? m.head_width : m.width / m.heads;
+  require(m.position != "rope" || head_width % 2 == 0, c.named("model.head_width"),
+          ": rope turns pairs of numbers, but a head has ", head_width, "; expected an even width per head");
+}
+
+void validate_router(const Config& c, const std::string& section, const RouterChoice& choice) {
+  check(choice.options != nullptr, section, " has no options: use router_named");
+  try {
+    choice.options->validate(c.moe.layer.experts);
+  } catch (const UserError& e) {
+    const auto named = c.named(section + ".k"), plain = section + ".k";
+    throw UserError(text(named == plain ? section : named, ": ", e.what()));
+  }
+}
+
+void validate_experts(const Config& c) {
+  require(c.parallel.expert == 1 || c.moe.enabled, c.named("parallel.expert"), ": ", c.parallel.expert,
+          " ranks for experts, but the model has none; expected 1, or a section [moe]");
+  if (!c.moe.enabled) return;
+  require(c.moe.layer.experts % c.parallel.expert == 0, c.named("parallel.expert"), ": ", c.moe.layer.experts,
+          " experts do not divide over ", c.parallel.expert, " ranks; expected a divisor of moe.experts");
+  require(!c.moe.layer.shared_gate || c.moe.layer.shared_experts > 0, c.named("moe.shared_gate"),
+          ": there is no shared expert to weigh; expected moe.shared_experts > 0");
+  bool any = false;
+  for (int64_t i = 0; i < c.model.layers; ++i) any = any || c.moe.has_experts(i);
+  require(any, c.named(c.origin.contains("moe.every") ? "moe.every" : "moe.first_dense"),
+          ": every = ", c.moe.placement.every, " and first_dense = ", c.moe.placement.first_dense,
+          " leave no block with experts among ", c.model.layers);
+  validate_router(c, "moe.router", c.moe.router);
+  for (const auto& [index, choice] : c.moe.layers) {
+    const std::string section = text("moe.layer.", index);
+    require(index < c.model.layers, c.named(section), ": there is no block ", index,
+            "; expected an index below model.layers = ", c.model.layers);
+    require(c.moe.has_experts(index), c.named(section), ": block ", index,
+            " has no experts (moe.every = ", c.moe.placement.every, ", moe.first_dense = ", c.moe.placement.first_dense,
+            ")");
+    validate_router(c, section, choice);
+  }
+}
+
+}  // namespace
+
+void Config::validate() const {
+  require(device != "cuda" || kHasCuda, named("device"),
+          ": \"cuda\", but this program was built without CUDA; expected \"cpu\"");
+  require(precision != "f64" || device == "cpu", named("precision"),
+          ": f64 exists on the CPU only; expected fp32 or bf16 on ", device);
+  validate_model(*this);
+  validate_experts(*this);
+  require(train.micro_batch == 0 || train.batch % train.micro_batch == 0, named("train.micro_batch"), ": ",
+          train.micro_batch, " does not divide the batch of ", train.batch,
+          "; expected a divisor of train.batch, or 0 for the whole batch");
+  require(!train.out.empty(), named("train.out"), ": empty; expected the run directory");
+  require(optimizer.schedule == "constant" || optimizer.final_rate <= optimizer.rate, named("optimizer.final_rate"),
+          ": ", optimizer.final_rate, " is above the rate of ", optimizer.rate, "; expected at most optimizer.rate");
+  require(!data.train.empty(), named("data.train"), ": empty; expected a file, a folder or builtin:domains");
+  require(data.tokenizer == "bytes" || data.tokenizer == "chars" || std::filesystem::is_regular_file(data.tokenizer),
+          named("data.tokenizer"), ": \"", data.tokenizer,
+          "\" is no file; expected bytes, chars or the path of a tokenizer file");
+}
+
+}  // namespace agon
