@@ -83,6 +83,8 @@ class RouterOptions {
   /// Throws UserError when options contradict each other or the number of experts.
   virtual void validate(int64_t experts) const = 0;
   virtual std::unique_ptr<Router> make(const RouterSize& size) const = 0;
+  /// The mean number of experts that work on a token: what FLOPs and active parameters are counted with.
+  virtual double experts_per_token() const = 0;
 };
 
 using RouterOptionsFactory = std::function<std::unique_ptr<RouterOptions>()>;
