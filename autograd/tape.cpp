@@ -32,7 +32,7 @@ struct Sum {
 void Gradients::add(const Tensor& x, Tensor dx) {
   const auto it = entries_.find(x.id());
   if (it == entries_.end()) return;
-  check(dx.size() == x.size(), "a gradient of shape ", dx.shape(), " for a tensor of shape ", x.shape());
+  check(dx.size() == x.shape().size(), "a gradient of shape ", dx.shape(), " for a tensor of shape ", x.shape());
   Entry& entry = it->second;
   if (entry.parameter) {
     const auto [grad, adds] = target(x);

@@ -26,6 +26,12 @@ Tensor Tensor::detach() const {
   return t;
 }
 
+Tensor Tensor::without_data() const {
+  Tensor t = *this;
+  t.block_ = nullptr;
+  return t;
+}
+
 const Tensor& Tensor::zero() const {
   fill(*this, 0);
   return *this;

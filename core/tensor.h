@@ -46,6 +46,8 @@ class Tensor {
   Tensor reshape(Shape shape) const;
   /// The same block as a tensor the tape has never seen: no gradient flows through it.
   Tensor detach() const;
+  /// The shape, dtype, device and id alone: what an op captures to give this tensor a gradient without keeping its memory.
+  Tensor without_data() const;
   const Tensor& zero() const;
   /// The value of a tensor with one element, on any device, as a double. Waits for the device.
   double item() const;
