@@ -1,5 +1,8 @@
 #pragma once
-#include "core/tensor.h"
+#include <cmath>
+
+#include "ops/cpu/exp.h"
+#include "ops/elementwise.h"
 
 namespace agon {
 
@@ -9,5 +12,60 @@ Tensor gelu(const Tensor& x);
 Tensor relu(const Tensor& x);
 /// 1 / (1 + exp(-x)).
 Tensor sigmoid(const Tensor& x);
+
+struct Gelu {
+  /// Φ(x), by erfc because 1 + erf cancels far below 0.
+  template <class A>
+  static A distribution(A x) {
+    return A(0.5) * std::erfc(x * A(-0.70710678118654752440));
+  }
+
+  struct Forward : Unary<Forward> {
+    template <class A>
+    A operator()(A x) const {
+      return x * distribution(x);
+    }
+  };
+  /// dx from dy and x.
+  struct Backward : Binary<Backward> {
+    template <class A>
+    A operator()(A dy, A x) const {
+      const A density = A(0.39894228040143267794) * cpu::exp(A(-0.5) * x * x);
+      return dy * (distribution(x) + x * density);
+    }
+  };
+};
+
+struct Relu {
+  struct Forward : Unary<Forward> {
+    template <class A>
+    constexpr A operator()(A x) const {
+      return x < A(0) ? A(0) : x;
+    }  // NaN stays NaN
+  };
+  /// dx from dy and y.
+  struct Backward : Binary<Backward> {
+    template <class A>
+    constexpr A operator()(A dy, A y) const {
+      return y > A(0) ? dy : A(0);
+    }
+  };
+};
+
+struct Sigmoid {
+  struct Forward : Unary<Forward> {
+    template <class A>
+    constexpr A operator()(A x) const {
+      return A(1) / (A(1) + cpu::exp(-x));
+    }
+  };
+  /// dx from dy and y.
+  struct Backward : Binary<Backward> {
+    template <class A>
+    constexpr A operator()(A dy, A y) const {
+      return dy * y * (A(1) - y);
+    }
+  };
+};
 
 }  // namespace agon

@@ -18,8 +18,15 @@ struct Moments {
   Tensor first, second;
 };
 
-/// Updates each master from its grad and moments, refreshes the values, and marks the gradients as taken. Decay applies to
-/// parameters with `decays`. f32 arithmetic (f64 for f64).
+/// Updates each master from its grad and moments, refreshes the values, and marks the gradients as taken. Decay applies
+/// to parameters with `decays`. f32 arithmetic (f64 for f64).
 void adamw(std::span<Parameter* const> parameters, std::span<Moments> moments, const AdamWOptions& options);
+
+struct AdamW {
+  /// One parameter; `decay` is that of the options or 0.
+  struct Update {
+    static void cpu(const Parameter& parameter, const Moments& moments, const AdamWOptions& options, double decay);
+  };
+};
 
 }  // namespace agon

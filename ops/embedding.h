@@ -7,4 +7,14 @@ namespace agon {
 /// Throws UserError when a token is not in [0, V).
 Tensor embedding(const Tensor& table, const Tensor& token);
 
+struct Embedding {
+  struct Forward {
+    static void cpu(const Tensor& y, const Tensor& table, const Tensor& token);
+  };
+  /// dtable[v] = the sum of dy[t] over t with token[t] = v, added to what is there or written over it.
+  struct Backward {
+    static void cpu(const Tensor& dtable, bool add, const Tensor& dy, const Tensor& token);
+  };
+};
+
 }  // namespace agon

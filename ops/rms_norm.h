@@ -4,7 +4,22 @@
 namespace agon {
 
 /// y = x / sqrt(mean(x²) + epsilon) * gain over the last axis: x [..., D], gain [D] -> [..., D]. Statistics in f32.
-/// (Zhang & Sennrich, arXiv 1910.07467.) x may have another shape than its tape id had: [T, H, d] with gain [d] is qk-norm.
+/// (Zhang & Sennrich, arXiv 1910.07467.) x may have another shape than its tape id had: [T, H, d] with gain [d] is
+/// qk-norm. gain may be f32 beside bf16.
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon);
+
+struct RmsNorm {
+  /// inverse [rows] f32 (f64): 1 / sqrt(mean(x²) + epsilon).
+  struct Forward {
+    static void cpu(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain, double epsilon);
+  };
+  struct Input {
+    static void cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& inverse, const Tensor& gain);
+  };
+  /// dgain, added to what is there or written over it.
+  struct Gain {
+    static void cpu(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& inverse);
+  };
+};
 
 }  // namespace agon

@@ -1,0 +1,116 @@
+#include "ops/layer_norm.h"
+
+#include <cmath>
+
+#include "ops/cpu/column_sums.h"
+#include "ops/cpu/lanes.h"
+#include "ops/cpu/map.h"
+#include "ops/parameter_gradient.h"
+
+namespace agon {
+
+void LayerNorm::Forward::cpu(const Tensor& y, const Tensor& statistics, const Tensor& x, const Tensor& gain,
+                             const Tensor& bias, double epsilon) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(gain.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = x.shape(-1);
+      const T* const in = x.data<const T>().data();
+      const G* const gains = gain.data<const G>().data();
+      const G* const biases = bias ? bias.data<const G>().data() : nullptr;
+      A* const saved = statistics.data<A>().data();
+      T* const out = y.data<T>().data();
+      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
+        const T* const row = in + n * width;
+        T* const result = out + n * width;
+        const A mean = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(row[i]); }) / A(width);
+        const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return (A(row[i]) - mean) * (A(row[i]) - mean); });
+        const A r = A(1) / std::sqrt(squares / A(width) + A(epsilon));
+        saved[2 * n] = mean;
+        saved[2 * n + 1] = r;
+        if (biases)
+          for (int64_t i = 0; i < width; ++i) result[i] = T((A(row[i]) - mean) * r * A(gains[i]) + A(biases[i]));
+        else
+          for (int64_t i = 0; i < width; ++i) result[i] = T((A(row[i]) - mean) * r * A(gains[i]));
+      });
+    });
+  });
+}
+
+void LayerNorm::Input::cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& statistics,
+                           const Tensor& gain) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(gain.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = x.shape(-1);
+      const T* const in = x.data<const T>().data();
+      const T* const slope = dy.data<const T>().data();
+      const G* const gains = gain.data<const G>().data();
+      const A* const saved = statistics.data<const A>().data();
+      T* const out = dx.data<T>().data();
+      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
+        const T *const row = in + n * width, *const d = slope + n * width;
+        const A mean = saved[2 * n], r = saved[2 * n + 1];
+        const A even = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(d[i]) * A(gains[i]); }) / A(width);
+        const A along =
+            cpu::sum_lanes<A>(width, [=](int64_t i) { return A(d[i]) * A(gains[i]) * ((A(row[i]) - mean) * r); }) /
+            A(width);
+        for (int64_t i = 0; i < width; ++i)
+          out[n * width + i] = T(r * (A(d[i]) * A(gains[i]) - even - (A(row[i]) - mean) * r * along));
+      });
+    });
+  });
+}
+
+void LayerNorm::Gain::cpu(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& statistics) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(dgain.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = x.shape(-1);
+      const T* const in = x.data<const T>().data();
+      const T* const slope = dy.data<const T>().data();
+      const A* const saved = statistics.data<const A>().data();
+      cpu::column_sums<A>(dgain.data<G>().data(), add, x.shape().rows(), width, [=](int64_t n, A* sums) {
+        const A mean = saved[2 * n], r = saved[2 * n + 1];
+        for (int64_t i = 0; i < width; ++i) sums[i] += A(slope[n * width + i]) * ((A(in[n * width + i]) - mean) * r);
+      });
+    });
+  });
+}
+
+void LayerNorm::Bias::cpu(const Tensor& dbias, bool add, const Tensor& dy) {
+  visit_float(dy.dtype(), [&]<class T>() {
+    visit_float(dbias.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = dy.shape(-1);
+      const T* const slope = dy.data<const T>().data();
+      cpu::column_sums<A>(dbias.data<G>().data(), add, dy.shape().rows(), width, [=](int64_t n, A* sums) {
+        for (int64_t i = 0; i < width; ++i) sums[i] += A(slope[n * width + i]);
+      });
+    });
+  });
+}
+
+Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon) {
+  check(x.shape().rank() >= 1 && gain.size() == x.shape(-1) &&
+            (!bias || (bias.size() == gain.size() && bias.dtype() == gain.dtype())) &&
+            (gain.dtype() == x.dtype() || gain.dtype() == accumulator_dtype(x.dtype())),
+        "layer_norm: expected gain and bias of ", x.dtype(), " or both f32 for each column of x ", x.shape(),
+        ", got gain ", gain.dtype(), ' ', gain.shape(), " and bias ", bias.dtype(), ' ', bias.shape());
+  Tensor y(x.shape(), x.dtype(), x.device());
+  Tensor statistics({x.shape().rows(), 2}, accumulator_dtype(x.dtype()), x.device());
+  run<LayerNorm::Forward>(x.device(), y, statistics, x, gain, bias, epsilon);
+  return record("layer_norm", {&x, &gain, &bias}, y, [x, gain, bias, statistics](Gradients& g, const Tensor& dy) {
+    if (g.wants(x)) {
+      Tensor dx(x.shape(), x.dtype(), x.device());
+      run<LayerNorm::Input>(x.device(), dx, dy, x, statistics, gain);
+      g.add(x, dx);
+    }
+    give_gradient(g, gain, [&](const Tensor& dgain, bool add) {
+      run<LayerNorm::Gain>(x.device(), dgain, add, dy, x, statistics);
+    });
+    give_gradient(g, bias, [&](const Tensor& dbias, bool add) { run<LayerNorm::Bias>(x.device(), dbias, add, dy); });
+  });
+}
+
+}  // namespace agon

@@ -1,0 +1,89 @@
+#include "ops/rms_norm.h"
+
+#include <cmath>
+
+#include "ops/cpu/column_sums.h"
+#include "ops/cpu/lanes.h"
+#include "ops/cpu/map.h"
+#include "ops/parameter_gradient.h"
+
+namespace agon {
+
+void RmsNorm::Forward::cpu(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain,
+                           double epsilon) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(gain.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = x.shape(-1);
+      const T* const in = x.data<const T>().data();
+      const G* const gains = gain.data<const G>().data();
+      A* const statistics = inverse.data<A>().data();
+      T* const out = y.data<T>().data();
+      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
+        const T* const row = in + n * width;
+        const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(row[i]) * A(row[i]); });
+        const A r = statistics[n] = A(1) / std::sqrt(squares / A(width) + A(epsilon));
+        for (int64_t i = 0; i < width; ++i) out[n * width + i] = T(A(row[i]) * r * A(gains[i]));
+      });
+    });
+  });
+}
+
+void RmsNorm::Input::cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& inverse,
+                         const Tensor& gain) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(gain.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = x.shape(-1);
+      const T* const in = x.data<const T>().data();
+      const T* const slope = dy.data<const T>().data();
+      const G* const gains = gain.data<const G>().data();
+      const A* const statistics = inverse.data<const A>().data();
+      T* const out = dx.data<T>().data();
+      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
+        const T *const row = in + n * width, *const d = slope + n * width;
+        const A r = statistics[n];
+        const A dot = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(d[i]) * A(gains[i]) * A(row[i]); });
+        const A along = dot * r * r / A(width);
+        for (int64_t i = 0; i < width; ++i) out[n * width + i] = T(r * (A(d[i]) * A(gains[i]) - A(row[i]) * along));
+      });
+    });
+  });
+}
+
+void RmsNorm::Gain::cpu(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& inverse) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(dgain.dtype(), [&]<class G>() {
+      using A = Accumulator<T>;
+      const int64_t width = x.shape(-1);
+      const T* const in = x.data<const T>().data();
+      const T* const slope = dy.data<const T>().data();
+      const A* const statistics = inverse.data<const A>().data();
+      cpu::column_sums<A>(dgain.data<G>().data(), add, x.shape().rows(), width, [=](int64_t n, A* sums) {
+        const A r = statistics[n];
+        for (int64_t i = 0; i < width; ++i) sums[i] += A(slope[n * width + i]) * (A(in[n * width + i]) * r);
+      });
+    });
+  });
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon) {
+  check(x.shape().rank() >= 1 && gain.size() == x.shape(-1) &&
+            (gain.dtype() == x.dtype() || gain.dtype() == accumulator_dtype(x.dtype())),
+        "rms_norm: expected a gain of ", x.dtype(), " or f32 for each column of x ", x.shape(), ", got ", gain.dtype(),
+        ' ', gain.shape());
+  Tensor y(x.shape(), x.dtype(), x.device());
+  Tensor inverse({x.shape().rows()}, accumulator_dtype(x.dtype()), x.device());
+  run<RmsNorm::Forward>(x.device(), y, inverse, x, gain, epsilon);
+  return record("rms_norm", {&x, &gain}, y, [x, gain, inverse](Gradients& g, const Tensor& dy) {
+    if (g.wants(x)) {
+      Tensor dx(x.shape(), x.dtype(), x.device());
+      run<RmsNorm::Input>(x.device(), dx, dy, x, inverse, gain);
+      g.add(x, dx);
+    }
+    give_gradient(g, gain,
+                  [&](const Tensor& dgain, bool add) { run<RmsNorm::Gain>(x.device(), dgain, add, dy, x, inverse); });
+  });
+}
+
+}  // namespace agon
