@@ -9,6 +9,8 @@
 
 namespace agon {
 
+struct Manifest;
+
 struct CheckpointOptions {
   int keep = 2;       ///< how many of the newest stay; at least 2
   bool best = false;  ///< the best so far: stays until a better one is saved
@@ -51,13 +53,11 @@ class Checkpoint {
   void load_optimizer(const std::string& name, const Tensor& into) const { optimizer_.load_into(name, into); }
   /// Fills all of them, and refuses the file when it has others. Nothing is filled unless all names, shapes and dtypes
   /// agree.
-  void load_model(std::span<const NamedTensor> into) const { load_all(model_, into); }
-  void load_optimizer(std::span<const NamedTensor> into) const { load_all(optimizer_, into); }
+  void load_model(std::span<const NamedTensor> into) const { model_.load_all(into); }
+  void load_optimizer(std::span<const NamedTensor> into) const { optimizer_.load_all(into); }
 
  private:
-  struct Parts;
-  explicit Checkpoint(Parts parts);
-  static void load_all(const SafetensorsFile& file, std::span<const NamedTensor> into);
+  Checkpoint(const std::string& folder, Manifest manifest, FileSystem& files);
 
   std::string path_;
   int64_t step_;

@@ -16,8 +16,8 @@ class Checksum {
  private:
   void block(const unsigned char* p);
 
-  static constexpr uint64_t kPrime1 = 0x9E3779B185EBCA87, kPrime2 = 0xC2B2AE3D27D4EB4F;
-  std::array<uint64_t, 4> lanes_{kPrime1 + kPrime2, kPrime2, 0, 0 - kPrime1};
+  // prime 1 + prime 2, prime 2, 0, - prime 1
+  std::array<uint64_t, 4> lanes_{0x60EA27EEADC0B5D6, 0xC2B2AE3D27D4EB4F, 0, 0x61C8864E7A143579};
   std::array<unsigned char, 32> rest_{};  // the first total_ % 32 bytes wait for their block
   uint64_t total_ = 0;
 };

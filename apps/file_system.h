@@ -52,7 +52,7 @@ class File {
  public:
   explicit File(std::string path, FileSystem& files = FileSystem::real());
   File(File&& other) noexcept;
-  File& operator=(File&&) = delete;
+  File& operator=(File&& other) noexcept;
   ~File();
 
   const std::string& path() const { return path_; }

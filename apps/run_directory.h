@@ -25,8 +25,8 @@ class RunDirectory {
 
   /// Replaces config.toml.
   void write_config(std::string_view text) const;
-  /// Opens log.jsonl for appending after removing what belongs to steps after `step` (cut_log): the step of the
-  /// checkpoint a run continues from, 0 to begin anew.
+  /// Opens log.jsonl for appending, after removing the lines of steps after `step` (cut_log): the step of the
+  /// checkpoint that a run continues from, or -1 to begin anew.
   void open_log(int64_t step);
   /// Appends one line: a JSON object without line breaks. To lose none, log a step before saving its checkpoint.
   void log(std::string_view line) const;

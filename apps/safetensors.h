@@ -1,10 +1,10 @@
 #pragma once
-#include <map>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "apps/atomic_file.h"
+#include "apps/safetensors_header.h"
 #include "core/tensor.h"
 
 namespace agon {
@@ -13,16 +13,6 @@ struct NamedTensor {
   std::string name;
   Tensor tensor;
 };
-
-/// What a header says of one tensor.
-struct TensorEntry {
-  std::string name;
-  DType dtype = DType::f32;
-  Shape shape;
-  uint64_t begin = 0, end = 0;  // bytes, from the start of the data
-};
-
-using Metadata = std::map<std::string, std::string>;
 
 /// A safetensors file open for reading: its header checked, its tensors read from the disk as they are asked for.
 /// Stricter than the reference (huggingface/safetensors 0.8): also refuses duplicate keys, unknown fields, nesting
@@ -43,9 +33,13 @@ class SafetensorsFile {
   Tensor load(const std::string& name, DType dtype) const;
   /// Fills a tensor on any device. The shape must be that of the file, and the dtype too unless `convert`.
   void load_into(const std::string& name, const Tensor& into, bool convert = false) const;
+  /// Fills all of them, and refuses the file when it has others. Nothing is filled unless all names, shapes and dtypes
+  /// agree.
+  void load_all(std::span<const NamedTensor> into) const;
 
  private:
   explicit SafetensorsFile(File file) : file_(std::move(file)) {}
+  const TensorEntry& match(const std::string& name, const Tensor& into, bool convert) const;
   void read(const TensorEntry& entry, const Tensor& into) const;
 
   File file_;
