@@ -19,8 +19,8 @@ struct ExpertGroup {
 
   ExpertGroup() = default;
   /// Weights are normal: `deviation` for up, `down_deviation` for down; biases start at 0.
-  ExpertGroup(int64_t experts, int64_t width, int64_t hidden, Activation activation, bool bias, Precision precision, double deviation,
-              double down_deviation);
+  ExpertGroup(int64_t experts, int64_t width, int64_t hidden, Activation activation, bool bias, Precision precision,
+              double deviation, double down_deviation);
 
   int64_t experts() const { return up.value.shape(0); }
   int64_t hidden() const { return down.value.shape(2); }
@@ -43,7 +43,8 @@ struct FeedForward {
   Parameter up, down, up_bias, down_bias;  // [2F or F, D], [D, F], [2F or F], [D]
 
   FeedForward() = default;
-  FeedForward(int64_t width, int64_t hidden, Activation activation, bool bias, Precision precision, double deviation, double down_deviation);
+  FeedForward(int64_t width, int64_t hidden, Activation activation, bool bias, Precision precision, double deviation,
+              double down_deviation);
   /// x [T, D] -> [T, D].
   Tensor operator()(const Tensor& x) const;
 

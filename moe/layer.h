@@ -29,12 +29,13 @@ struct MoeInit {
   double gate, up, down;  // standard deviations
 };
 
-/// Select, plan, exchange, experts, exchange back, weigh: the same lines on one rank and on many. `comm` is the group the
-/// experts are spread over; expert e belongs to rank e / (E / size).
+/// Select, plan, exchange, experts, exchange back, weigh: the same lines on one rank and on many. `comm` is the group
+/// the experts are spread over; expert e belongs to rank e / (E / size).
 class MoeLayer {
  public:
   /// Throws UserError when the experts do not divide over the ranks or the router's options do not fit.
-  MoeLayer(const MoeOptions& options, const RouterOptions& router, int64_t width, Precision precision, MoeInit init, Communicator& comm);
+  MoeLayer(const MoeOptions& options, const RouterOptions& router, int64_t width, Precision precision, MoeInit init,
+           Communicator& comm);
 
   /// x [T, D]. context.experts and context.comm are set here.
   LayerOutput operator()(const Tensor& x, RouterContext context);

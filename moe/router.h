@@ -23,12 +23,16 @@ struct RouterContext {
   int layer = 0;     // index of the block in the model
   Mode mode = Mode::train;
   bool compete = false;     // the schedule's verdict for this layer and step
-  Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens; padding never enters
+  Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens, padding left out; empty: one sequence
   Tensor token;             // [T] i32 ids
   int64_t first_row = 0;    // global number of the first token, for keyed random draws
   uint64_t seed = 0;
   const ExpertGroup* experts = nullptr;  // for strategies that let the experts compete
-  Communicator* comm = nullptr;
+  Communicator* comm = nullptr;          // the ranks the experts are spread over
+  Communicator* everyone = nullptr;      // all ranks that share the global batch; null: those of `comm`
+  /// [E] f64: Statistics::chosen of this layer summed over all ranks and the earlier micro-batches of this step; empty
+  /// before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
+  Tensor counts_so_far;
 };
 
 /// A named scalar on the tape, averaged over this micro-batch's tokens, before its coefficient.
@@ -41,7 +45,8 @@ using Losses = std::vector<Loss>;
 
 /// Figures of one call, without gradient.
 struct Statistics {
-  Tensor load;                           // [E] f64: selected pairs per expert, after dropping
+  Tensor load;                            // [E] f64: selected pairs per expert, after dropping
+  Tensor chosen;                          // [E] f64: the same before dropping
   std::map<std::string, double> scalars;  // "dropped", "entropy", ...: see statistics.h
 };
 
@@ -58,14 +63,15 @@ class Router {
   virtual ~Router() = default;
   /// x [T, D] in the compute dtype.
   virtual Pairs select(const Tensor& x, const RouterContext& context) = 0;
-  /// rows [N, D]: the experts' answers to the chosen pairs, sorted as `plan` says, on the tape; empty unless weighs_rows.
+  /// rows [N, D]: the experts' answers to the chosen pairs, sorted as `plan` says, on the tape; empty unless
+  /// weighs_rows.
   virtual Weighed weigh(const Pairs& pairs, const Tensor& rows, const Plan& plan, const RouterContext& context) = 0;
   /// Whether `weigh` needs the experts' rows in this context: such a layer runs the plain composition.
   virtual bool weighs_rows(const RouterContext&) const { return false; }
   /// Parameters and named state.
   virtual void visit(const Visitor& v) = 0;
-  /// The only place where state changes: after an optimizer step, with the pairs per expert over all ranks and
-  /// micro-batches of the step, [E] f64.
+  /// The only place where state changes: after an optimizer step, with Statistics::chosen [E] f64 summed over all ranks
+  /// and micro-batches of the step.
   virtual void after_step(const Tensor& load) { (void)load; }
 };
 
@@ -91,6 +97,9 @@ using RouterOptionsFactory = std::function<std::unique_ptr<RouterOptions>()>;
 
 /// All strategies, by the name a config uses.
 std::map<std::string, RouterOptionsFactory>& routers();
+
+/// The options of a strategy, with their defaults. UserError naming the known strategies and the nearest one.
+std::unique_ptr<RouterOptions> make_router_options(const std::string& strategy);
 
 /// One line at the end of a strategy's file makes it available by name.
 struct RegisterRouter {

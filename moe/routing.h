@@ -7,12 +7,17 @@ namespace agon {
 
 /// What a router selects: (token, expert) pairs, token-major. A token may have 0..E pairs, an expert 0..T.
 struct Pairs {
-  Tensor expert;         // [N] i32; within a token in the router's order of preference. N may be a bound: only the first
-                         // token_offsets[T] entries count
+  Tensor expert;  // [N] i32; within a token in the router's order of preference. N may be a bound: only the first
+                  // token_offsets[T] entries count
   Tensor token_offsets;  // [T+1] i32, CSR
   Tensor weight;         // [N] f32 (f64), on the tape; empty where `weigh` makes the weights from the experts' rows
   Tensor logits;         // [T, E] f32 (f64), on the tape: what losses and statistics read
   Tensor scores;         // [T, E] f32 (f64), on the tape
+
+  // The choice before a capacity dropped pairs, as `expert` and `token_offsets`; the same tensors where nothing
+  // dropped.
+  Tensor chosen;          // [N] i32
+  Tensor chosen_offsets;  // [T+1] i32
 };
 
 /// Where each pair's row sits once rows are sorted by expert, tokens in order within an expert (stable). Made from
@@ -25,7 +30,8 @@ struct Plan {
   Tensor token_offsets;  // [T+1] i32, of the pairs
 };
 
-/// A stable counting sort of the pairs by expert. Throws Error when an expert is not in [0, experts).
+/// A stable counting sort of the pairs by expert: expert [N] i32 (entries from token_offsets[T] on are ignored),
+/// token_offsets [T+1] i32 ascending from 0. Throws Error when an expert is not in [0, experts).
 Plan make_plan(const Tensor& expert, const Tensor& token_offsets, int64_t experts);
 
 }  // namespace agon
