@@ -7,7 +7,7 @@ namespace agon {
 /// be added to, or written over entirely), else a new tensor of p's dtype. dp has the shape of p.
 template <class F>
 void give_gradient(Gradients& g, const Tensor& p, F&& write) {
-  if (!p || !g.wants(p)) return;
+  if (!g.wants(p)) return;  // never of an empty tensor
   if (g.owns(p)) {
     const auto [grad, add] = g.target(p);
     write(grad.reshape(p.shape()), add);
