@@ -41,7 +41,7 @@ std::shared_ptr<const Tokenizer> make_byte_tokenizer();
 /// The characters of `documents`. `sources` names them in errors (same length). Throws UserError for text that is not
 /// UTF-8.
 std::shared_ptr<const Tokenizer> make_char_tokenizer(std::span<const std::string> documents,
-                                                     std::span<const std::string> sources);
+                                                     std::span<const std::string> sources, bool ends_documents);
 
 /// Throws UserError naming `source` for anything but what `json()` writes.
 std::shared_ptr<const Tokenizer> tokenizer_from_json(std::string_view json, std::string_view source);

@@ -9,6 +9,9 @@ namespace agon {
 /// surrogates or numbers above U+10FFFF); 0 when there is none.
 size_t utf8_length(std::string_view text);
 
+/// The number of a well-formed character.
+char32_t utf8_decode(std::string_view character);
+
 /// Whether `text` could become a well-formed character by appending bytes to it.
 bool utf8_unfinished(std::string_view text);
 
