@@ -45,9 +45,9 @@ Tensor reorder(const char* name, const Tensor& x, const Tensor& forth, const Ten
   check(x.shape(0) >= back.size(), name, ": ", x.shape(), " does not go with a plan of ", back.size(), " pairs");
   Tensor y(x.shape().with(0, forth.size()), x.dtype(), x.device());
   run<Dispatch::Gather>(x.device(), y, x, forth);
-  return record(name, {&x}, y, [x, back](Gradients& g, const Tensor& dy) {
+  return record(name, {&x}, y, [x = x.without_data(), back](Gradients& g, const Tensor& dy) {
     Tensor dx(x.shape(), x.dtype(), x.device());
-    run<Dispatch::Gather>(x.device(), dx, dy, back);
+    run<Dispatch::Gather>(dy.device(), dx, dy, back);
     g.add(x, dx);
   });
 }
@@ -128,7 +128,7 @@ Tensor permute(const Tensor& x, const Plan& plan) {
         " does not go with a plan of ", tokens_of(plan), " tokens");
   Tensor rows({plan.pair_of_row.size(), x.shape(1)}, x.dtype(), x.device());
   run<Dispatch::Permute>(x.device(), rows, x, plan);
-  return record("permute", {&x}, rows, [x, plan](Gradients& g, const Tensor& drows) {
+  return record("permute", {&x}, rows, [x = x.without_data(), plan](Gradients& g, const Tensor& drows) {
     Tensor dx(x.shape(), x.dtype(), x.device());
     run<Dispatch::Combine>(x.device(), dx, drows, Tensor(), plan);
     g.add(x, dx);
@@ -139,7 +139,7 @@ Tensor combine(const Tensor& rows, const Plan& plan) {
   check_rows("combine", rows, plan);
   Tensor y({tokens_of(plan), rows.shape(1)}, rows.dtype(), rows.device());
   run<Dispatch::Combine>(rows.device(), y, rows, Tensor(), plan);
-  return record("combine", {&rows}, y, [rows, plan](Gradients& g, const Tensor& dy) {
+  return record("combine", {&rows}, y, [rows = rows.without_data(), plan](Gradients& g, const Tensor& dy) {
     Tensor drows(rows.shape(), rows.dtype(), rows.device());
     run<Dispatch::Permute>(rows.device(), drows, dy, plan);
     g.add(rows, drows);

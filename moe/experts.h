@@ -7,7 +7,14 @@
 namespace agon {
 
 enum class Activation { swiglu, gelu, relu };
+/// UserError naming the known ones when there is none of that name.
 Activation activation_named(const std::string& name);
+/// Width of what goes into the activation for F that come out: 2F for swiglu, [gate | up], else F.
+constexpr int64_t width_before(Activation activation, int64_t hidden) {
+  return activation == Activation::swiglu ? 2 * hidden : hidden;
+}
+/// The activation as an op: x [N, 2F or F] -> [N, F].
+Tensor activate(Activation activation, const Tensor& x);
 
 /// The experts of one rank: a feed-forward network each, applied to rows sorted by expert.
 struct ExpertGroup {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "autograd/module.h"
 #include "core/copy.h"
 #include "core/random.h"
 #include "tests/support/gradient.h"
@@ -28,6 +29,23 @@ inline RandomPairs random_pairs(int64_t tokens, int64_t experts, uint64_t seed, 
   }
   expert.resize(expert.size() + size_t(spare), -1);
   return {tensor_of(expert), tensor_of(offsets)};
+}
+
+/// Normal draws for every parameter of a module, different for each.
+template <class M>
+void fill_parameters(M& m, uint64_t seed, double deviation = 0.7) {
+  each_parameter(m, [&](const std::string&, Parameter& p) {
+    fill_normal(p.master, {seed++, 3}, deviation);
+    p.refresh();
+  });
+}
+
+/// A copy of x[begin:end] along the first extent.
+inline Tensor slice(const Tensor& x, int64_t begin, int64_t end) {
+  Tensor y(x.shape().with(0, end - begin), x.dtype());
+  const int64_t row = x.shape().with(0, 1).size() * size_of(x.dtype());
+  std::memcpy(y.address(), static_cast<const char*>(x.address()) + begin * row, size_t((end - begin) * row));
+  return y;
 }
 
 }  // namespace agon::testing

@@ -1,0 +1,31 @@
+#pragma once
+#include "moe/experts.h"
+#include "moe/routing.h"
+
+namespace agon {
+
+/// y[t] = sum over the pairs (t, e), in their order, of weight * expert e of x[t]: x [T, D], weight [N] f32 (f64) per
+/// pair
+/// -> [T, D]. The same as combine(experts(permute(x, plan), plan.offsets), weight, plan) as one op: of all rows it
+/// keeps only what goes into the activation, [N, 2F or F], and finds the weight's gradient as <dA, A> on the
+/// activation's side, so that the experts' answers need not be kept.
+Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const ExpertGroup& experts);
+
+struct ExpertFfn {
+  /// hidden = activation(before).
+  struct Activate {
+    static void cpu(const Tensor& hidden, const Tensor& before, Activation activation);
+  };
+  /// before becomes its own gradient, given that of hidden.
+  struct ActivateBackward {
+    static void cpu(const Tensor& before, const Tensor& dhidden, Activation activation);
+  };
+  /// For the pair i of each row: dweight[i] = <dhidden, hidden> (+ <dy, down_bias[e]>), then dhidden and dy are
+  /// multiplied by weight[i]. dy and dhidden come in for weight 1.
+  struct Weigh {
+    static void cpu(const Tensor& dweight, const Tensor& dhidden, const Tensor& dy, const Tensor& hidden,
+                    const Tensor& weight, const Tensor& down_bias, const Plan& plan);
+  };
+};
+
+}  // namespace agon
