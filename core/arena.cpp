@@ -29,7 +29,8 @@ Arena::Arena(size_t bytes, Device device) : device_(device), bytes_(bytes ? roun
   if (device_.kind == Device::cpu) {
     std::byte* p = slab_.get();
     ASAN_POISON_MEMORY_REGION(p, bytes_);
-    slab_ = std::shared_ptr<std::byte>(p, [keep = slab_, size = bytes_](std::byte* q) { ASAN_UNPOISON_MEMORY_REGION(q, size); });
+    slab_ = std::shared_ptr<std::byte>(
+        p, [keep = slab_, size = bytes_](std::byte* q) { ASAN_UNPOISON_MEMORY_REGION(q, size); });
   }
 }
 
@@ -44,8 +45,16 @@ std::shared_ptr<std::byte> Arena::allocate(size_t bytes) {
     peak_of_part_ = live_of_part_;
   }
   if (!slab_ || at + n > bytes_) {
+    std::shared_ptr<std::byte> block;
+    try {
+      block = allocate_block(device_, n);
+    } catch (const Error& e) {
+      const std::string held = peak_report();
+      release(at, n, part);
+      throw Error(text(e.what(), "; with them the parts of the program would have held, at the peak:\n", held),
+                  e.exit_code());
+    }
     if (slab_) spilled_ += n;
-    auto block = allocate_block(device_, n);
     std::byte* p = block.get();
     return {p, [this, at, n, part, block = std::move(block)](std::byte*) { release(at, n, part); }};
   }

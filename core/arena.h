@@ -25,12 +25,14 @@ class Arena {
   std::shared_ptr<std::byte> allocate(size_t bytes);
 
   Device device() const { return device_; }
-  size_t bytes() const { return bytes_; }      ///< size of the slab; 0 when only measuring
-  size_t live() const { return live_; }        ///< bytes out now; 0 between steps, or something leaked
-  size_t peak() const { return peak_; }        ///< the most bytes out at once
-  size_t extent() const { return extent_; }    ///< what the slab has to hold, holes included
-  size_t asked() const { return asked_; }      ///< the sum of all requests: what it would take without reuse
-  size_t spilled() const { return spilled_; }  ///< requests that took heap blocks although there is a slab
+  size_t bytes() const { return bytes_; }    ///< size of the slab; 0 when only measuring
+  size_t live() const { return live_; }      ///< bytes out now; 0 between steps, or something leaked
+  size_t peak() const { return peak_; }      ///< the most bytes out at once
+  size_t extent() const { return extent_; }  ///< what the slab has to hold, holes included
+  size_t asked() const { return asked_; }    ///< the sum of all requests: what it would take without reuse
+  size_t spilled() const {
+    return spilled_;
+  }  ///< the sum of the requests that took heap blocks although there is a slab
   /// Starts the figures anew (peak and extent from what is live now).
   void reset_figures();
 
@@ -60,8 +62,8 @@ class Arena {
   size_t bytes_, end_ = 0, live_ = 0, peak_ = 0, extent_ = 0, asked_ = 0, spilled_ = 0;
 };
 
-/// Memory for a new tensor: from the arena of the innermost Scope on this thread when it is of `device`, else a block of
-/// its own.
+/// Memory for a new tensor: from the arena of the innermost Scope on this thread when it is of `device`, else a block
+/// of its own.
 std::shared_ptr<std::byte> allocate(Device device, size_t bytes);
 
 }  // namespace agon

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/parallel.h"
+
 namespace agon {
 
 namespace {
@@ -10,33 +12,47 @@ namespace {
 template <class F>
 void visit_any(DType t, F&& f) {
   switch (t) {
-    case DType::f32: return f.template operator()<float>();
-    case DType::f64: return f.template operator()<double>();
-    case DType::bf16: return f.template operator()<bf16>();
-    case DType::f16: return f.template operator()<f16>();
-    case DType::i32: return f.template operator()<int32_t>();
-    case DType::u8: return f.template operator()<uint8_t>();
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::f64:
+      return f.template operator()<double>();
+    case DType::bf16:
+      return f.template operator()<bf16>();
+    case DType::f16:
+      return f.template operator()<f16>();
+    case DType::i32:
+      return f.template operator()<int32_t>();
+    case DType::u8:
+      return f.template operator()<uint8_t>();
   }
 }
 
+template <class T>
+inline constexpr bool is_half = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
 template <class To, class From>
 To convert(From v) {
-  if constexpr (std::is_same_v<To, bf16> || std::is_same_v<To, f16>) return To(float(v));
-  else if constexpr (std::is_same_v<From, bf16> || std::is_same_v<From, f16>) return To(float(v));
-  else return To(v);
+  if constexpr (is_half<From>)
+    return To(float(v));
+  else if constexpr (is_half<To> && !std::is_same_v<From, float>)
+    return To(double(v));  // integers: exact, then one rounding
+  else
+    return To(v);
 }
 
 struct Copy {
   static void cpu(const Tensor& to, const Tensor& from) {
     if (to.dtype() == from.dtype()) {
-      if (from.size()) std::memcpy(const_cast<void*>(to.address()), from.address(), size_t(from.bytes()));
+      if (from.size()) std::memmove(const_cast<void*>(to.address()), from.address(), size_t(from.bytes()));
       return;
     }
     visit_any(to.dtype(), [&]<class To>() {
       visit_any(from.dtype(), [&]<class From>() {
         const auto y = to.data<To>();
         const auto x = from.data<const From>();
-        for (size_t i = 0; i < x.size(); ++i) y[i] = convert<To>(x[i]);
+        parallel_ranges(int64_t(x.size()), 1 << 15, [&](int64_t begin, int64_t end) {
+          for (auto i = size_t(begin); i < size_t(end); ++i) y[i] = convert<To>(x[i]);
+        });
       });
     });
   }

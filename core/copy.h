@@ -1,11 +1,13 @@
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "core/tensor.h"
 
 namespace agon {
 
-/// Copies `from` into `to`, converting the dtype (round to nearest even) and crossing devices as needed; equal sizes.
+/// Copies `from` into `to`, converting the dtype and crossing devices as needed; equal sizes. Floats are rounded once,
+/// to nearest even; a float becomes an integer by truncation and must fit it.
 void copy(const Tensor& to, const Tensor& from);
 
 /// A new tensor with the values of `from`, in `dtype`, on its device.

@@ -25,7 +25,8 @@ struct Device {
 template <class K, class... Args>
 void run(Device device, Args&&... args) {
   if (device.kind == Device::cpu) return K::cpu(args...);
-  if constexpr (kHasCuda && requires { &K::cuda; }) return K::cuda(args...);  // by name: a wrong signature does not compile
+  if constexpr (kHasCuda && requires { &K::cuda; })
+    return K::cuda(args...);  // by name: a wrong signature does not compile
   check(false, "this build has no CUDA version of the kernel");
 }
 

@@ -8,6 +8,17 @@
 
 namespace agon {
 
+/// d as a float, rounded to odd: what was cut off leaves its mark in the last bit, so that a second rounding to a type
+/// at least two bits narrower gives what one rounding of d would have given (Boldo and Melquiond, "When double rounding
+/// is odd", 2005).
+inline float rounded_to_odd(double d) {
+  const float f = float(d);
+  if (double(f) == d || d != d) return f;
+  uint32_t u = std::bit_cast<uint32_t>(f);
+  if ((f < 0 ? -double(f) : double(f)) > (d < 0 ? -d : d)) --u;  // went away from zero: truncate instead
+  return std::bit_cast<float>(u | 1u);
+}
+
 /// bfloat16 as storage: the upper half of an IEEE single. Arithmetic happens in float.
 struct bf16 {
   uint16_t bits = 0;
@@ -17,7 +28,7 @@ struct bf16 {
     const uint32_t u = std::bit_cast<uint32_t>(f);
     bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t(0x7fff) : uint16_t((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit bf16(double d) : bf16(float(d)) {}
+  explicit bf16(double d) : bf16(rounded_to_odd(d)) {}
   operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
@@ -25,7 +36,9 @@ struct bf16 {
 struct f16 {
   uint16_t bits = 0;
   f16() = default;
+  /// Rounds to nearest, ties to even; a NaN stays a NaN of its sign, beyond 65504 comes infinity.
   explicit f16(float f);
+  explicit f16(double d) : f16(rounded_to_odd(d)) {}
   operator float() const;
 };
 
@@ -34,12 +47,16 @@ enum class DType : uint8_t { f32, bf16, f16, f64, i32, u8 };
 
 constexpr int64_t size_of(DType t) {
   switch (t) {
-    case DType::f64: return 8;
+    case DType::f64:
+      return 8;
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::bf16:
-    case DType::f16: return 2;
-    case DType::u8: return 1;
+    case DType::f16:
+      return 2;
+    case DType::u8:
+      return 1;
   }
   return 0;
 }
@@ -49,18 +66,42 @@ inline std::ostream& operator<<(std::ostream& os, DType t) { return os << name_o
 
 template <class T>
 struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
-template <> struct DTypeOf<bf16> { static constexpr DType value = DType::bf16; };
-template <> struct DTypeOf<f16> { static constexpr DType value = DType::f16; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::i32; };
-template <> struct DTypeOf<uint8_t> { static constexpr DType value = DType::u8; };
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<f16> {
+  static constexpr DType value = DType::f16;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::u8;
+};
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 
 /// The type a kernel computes and accumulates in when its tensors hold T: f64 for f64, else f32.
-template <class T> struct AccumulatorOf { using type = float; };
-template <> struct AccumulatorOf<double> { using type = double; };
+template <class T>
+struct AccumulatorOf {
+  using type = float;
+};
+template <>
+struct AccumulatorOf<double> {
+  using type = double;
+};
 template <class T>
 using Accumulator = typename AccumulatorOf<T>::type;
 

@@ -35,20 +35,23 @@ struct Condition {
   bool holds;
   std::source_location where;
   template <class B>
-  Condition(const B& b, std::source_location w = std::source_location::current()) : holds(static_cast<bool>(b)), where(w) {}
+  Condition(const B& b, std::source_location w = std::source_location::current())
+      : holds(static_cast<bool>(b)), where(w) {}
 };
 
 /// Throws `Error` made of the parts, ending with the place of the call, unless the condition holds.
 template <class... Parts>
 void check(Condition c, const Parts&... parts) {
-  if (c.holds) [[likely]] return;
+  if (c.holds) [[likely]]
+    return;
   throw Error(text(parts..., " [", c.where.file_name(), ':', c.where.line(), ']'));
 }
 
 /// Throws `UserError` made of the parts, unless the condition holds. Say what was found and what was expected.
 template <class... Parts>
 void require(bool holds, const Parts&... parts) {
-  if (!holds) [[unlikely]] throw UserError(text(parts...));
+  if (!holds) [[unlikely]]
+    throw UserError(text(parts...));
 }
 
 }  // namespace agon

@@ -20,8 +20,9 @@ struct Range {
   bool holds(double v) const { return (low_open ? v > low : v >= low) && (high_open ? v < high : v <= high); }
 };
 
-/// Sees each field of an options struct once: name, field, what it may be, meaning in one line. Loading a file, overrides,
-/// help, the list of keys and the dump are visitors; the struct's defaults are the schema. A struct is made visitable by
+/// Sees each field of an options struct once: name, field, what it may be, meaning in one line. Loading a file,
+/// overrides, help, the list of keys and the dump are visitors; the struct's defaults are the schema. A struct is made
+/// visitable by
 ///   void visit(OptionVisitor& v) { v("k", k, Range::above(0), "experts per token"); ... }
 class OptionVisitor {
  public:
@@ -30,7 +31,8 @@ class OptionVisitor {
   virtual void operator()(const char* name, double& value, Range range, const char* help) = 0;
   virtual void operator()(const char* name, bool& value, const char* help) = 0;
   /// `one_of` empty: any string.
-  virtual void operator()(const char* name, std::string& value, const std::vector<std::string>& one_of, const char* help) = 0;
+  virtual void operator()(const char* name, std::string& value, const std::vector<std::string>& one_of,
+                          const char* help) = 0;
 };
 
 }  // namespace agon

@@ -8,9 +8,12 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "core/error.h"
 
 namespace agon {
 
@@ -20,7 +23,8 @@ thread_local bool inside = false;  // this thread runs a task: nested loops stay
 
 int cores() {
   cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : int(std::max(1u, std::thread::hardware_concurrency()));
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set))
+                                                     : int(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 void relax() {
@@ -29,88 +33,97 @@ void relax() {
 #endif
 }
 
-/// One loop at a time. Workers spin briefly between loops, since a training step is thousands of short ones, then sleep.
+/// One loop at a time. The caller waits for the tasks that were taken, not for the workers: one that is asleep or was
+/// preempted costs nothing. Workers spin briefly between loops, since a training step is thousands of short ones, then
+/// sleep.
 class Pool {
  public:
   explicit Pool(int n) {
-    for (int i = 1; i < n; ++i) workers_.emplace_back([this] { work(); });
-  }
-  ~Pool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-      ++generation_;
+    try {
+      for (int i = 1; i < n; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error& e) {
+      const size_t started = workers_.size() + 1;
+      stop();
+      throw Error(text("no more than ", started, " of ", n, " threads could be started: ", e.what()));
     }
-    wake_.notify_all();
-    for (auto& w : workers_) w.join();
   }
+  ~Pool() { stop(); }
   int size() const { return int(workers_.size()) + 1; }
 
   /// False when another thread holds the pool.
   bool run(int64_t tasks, void (*call)(void*, int64_t), void* f) {
-    std::unique_lock busy(busy_, std::try_to_lock);
+    const std::unique_lock busy(busy_, std::try_to_lock);
     if (!busy) return false;
-    {
-      std::lock_guard lock(mutex_);
-      call_ = call;
-      f_ = f;
-      tasks_ = tasks;
-      next_.store(0, std::memory_order_relaxed);
-      running_.store(int(workers_.size()), std::memory_order_relaxed);
-      error_ = nullptr;
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    if (sleeping_.load() > 0) wake_.notify_all();
+    call_ = call;
+    f_ = f;
+    tasks_ = tasks;
+    done_.store(0, std::memory_order_relaxed);
+    left_.store(tasks);
+    if (sleeping_.load() > 0) wake(tasks - 1);
     take_tasks();
-    for (int spin = 0; running_.load(std::memory_order_acquire) > 0; ++spin)
-      if (spin > 2000) std::this_thread::yield();
+    for (int spin = 0; done_.load(std::memory_order_acquire) < tasks; ++spin)
+      spin < kSpins ? relax() : std::this_thread::yield();
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     return true;
   }
 
  private:
+  static constexpr int kSpins = 2000;
+
+  /// Only a thread whose exchange on left_ succeeds holds a task, and only then may it read what describes the loop:
+  /// until done_ counts that task, the loop cannot end.
   void take_tasks() {
     inside = true;
-    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
+    for (int64_t left = left_.load(std::memory_order_relaxed); left > 0;) {
+      if (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
+      int64_t finished = 1;
       try {
-        call_(f_, i);
+        call_(f_, tasks_ - left);
       } catch (...) {
-        std::lock_guard lock(mutex_);
+        const std::lock_guard lock(mutex_);
         if (!error_) error_ = std::current_exception();
-        next_.store(tasks_, std::memory_order_relaxed);
+        finished += left_.exchange(0, std::memory_order_acq_rel);  // nobody takes the others
       }
+      done_.fetch_add(finished, std::memory_order_acq_rel);
+      left = left_.load(std::memory_order_relaxed);
     }
     inside = false;
   }
 
   void work() {
-    uint64_t seen = 0;
-    for (;;) {
-      for (int spin = 0; spin < 4000 && generation_.load(std::memory_order_acquire) == seen; ++spin) relax();
-      if (generation_.load(std::memory_order_acquire) == seen) {
+    while (!stop_.load(std::memory_order_relaxed)) {
+      for (int spin = 0; spin < kSpins && left_.load(std::memory_order_relaxed) == 0; ++spin) relax();
+      if (left_.load(std::memory_order_relaxed) == 0) {
         std::unique_lock lock(mutex_);
         sleeping_.fetch_add(1);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        wake_.wait(lock, [&] { return left_.load() > 0 || stop_; });  // in the total order with sleeping_, as run() is
         sleeping_.fetch_sub(1);
       }
-      seen = generation_.load(std::memory_order_acquire);
-      if (stop_) return;
       take_tasks();
-      running_.fetch_sub(1, std::memory_order_release);
     }
+  }
+
+  void stop() {
+    stop_ = true;
+    wake(int64_t(workers_.size()));
+    for (auto& w : workers_) w.join();
+  }
+
+  void wake(int64_t n) {
+    { const std::lock_guard lock(mutex_); }  // a worker is not between its last look and its sleep
+    for (int64_t i = 0; i < std::min(n, int64_t(workers_.size())); ++i) wake_.notify_one();
   }
 
   std::vector<std::thread> workers_;
   std::mutex busy_, mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> generation_ = 0;
-  std::atomic<int> running_ = 0, sleeping_ = 0;
-  std::atomic<int64_t> next_ = 0;
+  std::atomic<int64_t> left_ = 0, done_ = 0;  // tasks nobody has taken; tasks that have ended
+  std::atomic<int> sleeping_ = 0;
+  std::atomic<bool> stop_ = false;
   int64_t tasks_ = 0;
   void (*call_)(void*, int64_t) = nullptr;
   void* f_ = nullptr;
   std::exception_ptr error_;
-  bool stop_ = false;
 };
 
 std::atomic<int> wanted = 0;
@@ -133,7 +146,8 @@ void set_threads(int n) { wanted = std::max(0, n); }
 
 int threads() {
   static const int available = cores();
-  return wanted > 0 ? wanted.load() : available;
+  const int n = wanted;
+  return n > 0 ? n : available;
 }
 
 namespace detail {

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "core/copy.h"
+#include "core/parallel.h"
 
 namespace agon {
 
@@ -17,9 +18,12 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// 53 bits from two words, in (0, 1): never 0, so its logarithm is finite.
+/// 53 bits from two words, in [0, 1).
+double half_open_uniform(uint32_t high, uint32_t low) { return double((uint64_t(high) << 32 | low) >> 11) * 0x1p-53; }
+
+/// 52 bits from two words, in (0, 1): never 0, so its logarithm is finite; never rounded to 1.
 double open_uniform(uint32_t high, uint32_t low) {
-  return (double((uint64_t(high) << 32 | low) >> 11) + 0.5) * 0x1p-53;
+  return (double((uint64_t(high) << 32 | low) >> 12) + 0.5) * 0x1p-52;
 }
 
 /// Two independent standard normals from four words.
@@ -29,13 +33,21 @@ std::array<double, 2> normals(const std::array<uint32_t, 4>& w) {
   return {r * std::cos(angle), r * std::sin(angle)};
 }
 
-/// Runs f(i) -> double for every element, on the host; other devices receive a copy.
-template <class F>
-void fill_from(const Tensor& t, F&& f) {
-  Tensor host = t.device().kind == Device::cpu ? t : Tensor(t.shape(), t.dtype());
+/// Sets element i to pair(block)[i' % 2] with i' = first + i and block = i' / 2, on the host; other devices get a copy.
+template <class Pair>
+void fill_from(const Tensor& t, int64_t first, Pair&& pair) {
+  check(first >= 0, "random numbers are counted from 0, got ", first);
+  const Tensor host = t.device().kind == Device::cpu ? t : Tensor(t.shape(), t.dtype());
   visit_float(t.dtype(), [&]<class T>() {
     const auto x = host.data<T>();
-    for (size_t i = 0; i < x.size(); ++i) x[i] = T(f(i));
+    parallel_ranges(int64_t(x.size()), 1 << 13, [&](int64_t begin, int64_t end) {
+      std::array<double, 2> draws{};
+      for (int64_t i = begin; i < end; ++i) {
+        const uint64_t n = uint64_t(first + i);
+        if (i == begin || n % 2 == 0) draws = pair(n / 2);
+        x[size_t(i)] = T(draws[n % 2]);
+      }
+    });
   });
   if (host.address() != t.address()) copy(t, host);
 }
@@ -65,8 +77,8 @@ uint32_t Random::next() {
 }
 
 double Random::uniform() {
-  const uint64_t high = next();
-  return double((high << 32 | next()) >> 11) * 0x1p-53;
+  const uint32_t high = next();
+  return half_open_uniform(high, next());
 }
 
 uint64_t Random::below(uint64_t bound) {
@@ -84,19 +96,18 @@ double Random::normal() {
   return normals(w)[0];
 }
 
-void fill_normal(const Tensor& t, RandomKey key, double deviation) {
-  std::array<double, 2> pair{};
-  fill_from(t, [&](size_t i) {
-    if (i % 2 == 0) pair = normals(philox(key, i / 2));
-    return deviation * pair[i % 2];
+void fill_normal(const Tensor& t, RandomKey key, double deviation, int64_t first) {
+  fill_from(t, first, [&](uint64_t block) {
+    const auto [a, b] = normals(philox(key, block));
+    return std::array{deviation * a, deviation * b};
   });
 }
 
-void fill_uniform(const Tensor& t, RandomKey key, double low, double high) {
-  std::array<uint32_t, 4> w{};
-  fill_from(t, [&](size_t i) {
-    if (i % 2 == 0) w = philox(key, i / 2);
-    return low + (high - low) * double((uint64_t(w[i % 2 * 2]) << 32 | w[i % 2 * 2 + 1]) >> 11) * 0x1p-53;
+void fill_uniform(const Tensor& t, RandomKey key, double low, double high, int64_t first) {
+  fill_from(t, first, [&](uint64_t block) {
+    const auto w = philox(key, block);
+    return std::array{low + (high - low) * half_open_uniform(w[0], w[1]),
+                      low + (high - low) * half_open_uniform(w[2], w[3])};
   });
 }
 

@@ -6,8 +6,8 @@
 
 namespace agon {
 
-/// Which random numbers: a seed and a stream of it. The n-th number of a stream is a function of (seed, stream, n) alone,
-/// so every device, rank and thread count draws the same.
+/// Which random numbers: a seed and a stream of it. The n-th number of a stream is a function of (seed, stream, n)
+/// alone, so every device, rank and thread count draws the same.
 struct RandomKey {
   uint64_t seed = 0;
   uint64_t stream = 0;
@@ -16,7 +16,8 @@ struct RandomKey {
   RandomKey with(uint64_t n) const;
 };
 
-/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11): four words for block `n` of `key`.
+/// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11): four words for block `n` of
+/// `key`.
 std::array<uint32_t, 4> philox(RandomKey key, uint64_t n);
 
 /// A draw from [0, 1) with 24 bits, from one word.
@@ -38,9 +39,10 @@ class Random {
   std::array<uint32_t, 4> words_{};
 };
 
-/// Fills with draws of mean 0 and the given standard deviation; element i depends on (key, i) alone.
-void fill_normal(const Tensor& t, RandomKey key, double deviation);
-/// Fills with draws from [low, high); element i depends on (key, i) alone.
-void fill_uniform(const Tensor& t, RandomKey key, double low, double high);
+/// Fills with draws of mean 0 and the given standard deviation. Element i is draw number first + i of the key and
+/// depends on nothing else, so a rank that holds a part of a tensor draws that part alone.
+void fill_normal(const Tensor& t, RandomKey key, double deviation, int64_t first = 0);
+/// Fills with draws from [low, high), before rounding to the tensor's dtype; otherwise as fill_normal.
+void fill_uniform(const Tensor& t, RandomKey key, double low, double high, int64_t first = 0);
 
 }  // namespace agon

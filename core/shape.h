@@ -24,11 +24,14 @@ class Shape {
   int64_t operator[](int i) const { return dims_[index(i)]; }
   int64_t size() const {
     int64_t n = 1;
-    for (int i = 0; i < rank_; ++i) n *= dims_[size_t(i)];
+    for (int i = 0; i < rank_; ++i)
+      check(!__builtin_mul_overflow(n, dims_[size_t(i)], &n), "the shape ", *this,
+            " has more elements than can be counted");
     return n;
   }
   /// This shape with extent i replaced.
   Shape with(int i, int64_t n) const {
+    check(n >= 0, "a shape cannot have the extent ", n);
     Shape s = *this;
     s.dims_[index(i)] = n;
     return s;

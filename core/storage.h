@@ -10,7 +10,9 @@ namespace agon {
 inline constexpr size_t kAlignment = 256;
 
 /// Rounds up to a multiple of kAlignment; 0 becomes kAlignment, so every block has an address of its own.
-constexpr size_t round_up(size_t bytes) { return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr size_t round_up(size_t bytes) {
+  return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 /// An owned block of memory on a device, aligned to kAlignment; contents undefined.
 /// Throws Error naming the bytes wanted when there is no memory left.

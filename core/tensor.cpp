@@ -11,7 +11,11 @@ std::atomic<uint64_t> last_id = 0;
 }
 
 Tensor::Tensor(Shape shape, DType dtype, Device device)
-    : block_(allocate(device, size_t(shape.size() * size_of(dtype)))), shape_(shape), dtype_(dtype), device_(device), id_(++last_id) {}
+    : block_(allocate(device, size_t(shape.size() * size_of(dtype)))),
+      shape_(shape),
+      dtype_(dtype),
+      device_(device),
+      id_(++last_id) {}
 
 Tensor Tensor::reshape(Shape shape) const {
   check(block_ && shape.size() == size(), "reshape ", shape_, " -> ", shape);

@@ -11,8 +11,8 @@
 
 namespace agon {
 
-/// A contiguous, row-major block of numbers on a device. Copying a Tensor shares the block. An empty Tensor (made by the
-/// default constructor) stands for "none".
+/// A contiguous, row-major block of numbers on a device. Copying a Tensor shares the block. An empty Tensor (made by
+/// the default constructor) stands for "none".
 class Tensor {
  public:
   Tensor() = default;
@@ -34,8 +34,8 @@ class Tensor {
   const void* address() const { return block_.get(); }
   void* address() { return block_.get(); }
 
-  /// The elements, for a tensor on the CPU. T must be the C++ type of the dtype, const or not: a Tensor is a handle, and
-  /// whoever made the block may write to it.
+  /// The elements, for a tensor on the CPU. T must be the C++ type of the dtype, const or not: a Tensor is a handle,
+  /// and whoever made the block may write to it.
   template <class T>
   std::span<T> data() const {
     check_access(dtype_of<std::remove_const_t<T>>);
@@ -46,7 +46,8 @@ class Tensor {
   Tensor reshape(Shape shape) const;
   /// The same block as a tensor the tape has never seen: no gradient flows through it.
   Tensor detach() const;
-  /// The shape, dtype, device and id alone: what an op captures to give this tensor a gradient without keeping its memory.
+  /// The shape, dtype, device and id alone: what an op captures to give this tensor a gradient without keeping its
+  /// memory.
   Tensor without_data() const;
   const Tensor& zero() const;
   /// The value of a tensor with one element, on any device, as a double. Waits for the device.

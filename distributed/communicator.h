@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <span>
@@ -8,9 +9,11 @@
 
 namespace agon {
 
-/// A group of ranks that work together. Every call is collective: all ranks of the group make the same calls in the same
-/// order. All are meaningful for one rank. Results are summed in rank order, so every rank has the same bits.
-/// Throws Error naming the operation when a rank failed, or when ranks disagree on operation, size or dtype.
+/// A group of ranks that work together. Every call is collective: all ranks of the group make the same calls in the
+/// same order. All are meaningful for one rank. Sums are of f32, bf16, f64 or i32, made in rank order (bf16 in f32,
+/// rounded once), so every rank has the same bits. Ranks exchange copies: results are allocated by the thread that
+/// calls. Every rank gets an Error naming the operation when a rank failed or did not come in time, or, with what each
+/// gave, when they disagree on operation, shape or dtype. After an Error every further call fails too.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -21,25 +24,29 @@ class Communicator {
 
   /// Rows of `send` go to ranks 0, 1, ... in blocks of send_rows; returns the arriving rows, by source rank.
   /// send [sum(send_rows), D]; receive_rows[r] must equal what rank r sends here.
-  virtual Tensor all_to_all(const Tensor& send, std::span<const int64_t> send_rows, std::span<const int64_t> receive_rows) = 0;
+  virtual Tensor all_to_all(const Tensor& send, std::span<const int64_t> send_rows,
+                            std::span<const int64_t> receive_rows) = 0;
   /// In place: the sum over ranks.
   virtual void all_reduce(const Tensor& t) = 0;
-  /// In place: the values of rank `root`.
+  /// In place: the values of rank `root`. Any dtype, as for all that moves rows without adding.
   virtual void broadcast(const Tensor& t, int root) = 0;
-  /// [n, ...] on each rank -> [size * n, ...], by rank; n may differ between ranks.
+  /// [n, ...] on each rank -> [sum of n, ...], by rank; n may differ between ranks, and be 0.
   virtual Tensor all_gather(const Tensor& t) = 0;
   /// t [size * n, ...] -> [n, ...]: block `rank` of the sum over ranks.
   virtual Tensor reduce_scatter(const Tensor& t) = 0;
   virtual void barrier() = 0;
-  /// Makes every other rank's pending and future calls fail with `reason`.
+  /// Makes every rank's pending and future calls fail with `reason`, in this group and in all it was split from or
+  /// into.
   virtual void abort(const std::string& reason) = 0;
 };
 
-/// One rank: every call returns what it was given.
+/// One rank: every call returns what it was given, after the same checks.
 std::unique_ptr<Communicator> make_self_communicator();
 
-/// Runs body(comm) on n threads, one per rank. When a rank throws, the others' calls fail; the first exception is thrown
-/// again here once all have ended.
-void run_on_threads(int n, const std::function<void(Communicator&)>& body);
+/// Runs body(comm) on n threads, one per rank; tensors are on the CPU. When a rank throws, the others' calls fail; the
+/// first exception is thrown again here once all have ended. A call that has waited for `deadline` fails on all ranks,
+/// naming those that did not come; one for a rank whose body has returned fails at once.
+void run_on_threads(int n, const std::function<void(Communicator&)>& body,
+                    std::chrono::milliseconds deadline = std::chrono::seconds(60));
 
 }  // namespace agon

@@ -1,0 +1,26 @@
+#pragma once
+#include <ostream>
+#include <span>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace agon {
+
+enum class Collective { all_to_all, all_reduce, broadcast, all_gather, reduce_scatter, barrier, split };
+std::ostream& operator<<(std::ostream& os, Collective c);
+
+/// What one rank gives to a collective call: enough to see whether all ranks mean the same.
+struct Call {
+  Collective operation = Collective::barrier;
+  const Tensor* tensor = nullptr;                              // none for barrier and split
+  int root = 0;                                                // broadcast
+  std::span<const int64_t> send_rows = {}, receive_rows = {};  // all_to_all
+  int color = 0, key = 0;                                      // split
+};
+
+/// Why these calls, one per rank of a group, do not fit together: naming the operation, the ranks (by the numbers in
+/// `ranks`) and what each gave. Empty when they do.
+std::string disagreement(std::span<const Call> calls, std::span<const int> ranks);
+
+}  // namespace agon
