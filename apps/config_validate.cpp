@@ -21,14 +21,21 @@ void validate_model(const Config& c) {
           ": rope turns pairs of numbers, but a head has ", head_width, "; expected an even width per head");
 }
 
+/// " (k from FILE:4, norm from command line)": the keys of a section that were given.
+std::string given_in(const Config& c, const std::string& section) {
+  std::string given;
+  for (const auto& [key, place] : c.origin) {
+    if (key.starts_with(section + "."))
+      given += (given.empty() ? " (" : ", ") + key.substr(section.size() + 1) + " from " + place;
+  }
+  return given.empty() ? given : given + ")";
+}
+
 void validate_router(const Config& c, const std::string& section, const RouterChoice& choice) {
   check(choice.options != nullptr, section, " has no options: use router_named");
   try {
     choice.options->validate(c.moe.layer.experts);
-  } catch (const UserError& e) {
-    const auto named = c.named(section + ".k"), plain = section + ".k";
-    throw UserError(text(named == plain ? section : named, ": ", e.what()));
-  }
+  } catch (const UserError& e) { throw UserError(section + ": " + e.what() + given_in(c, section)); }
 }
 
 void validate_experts(const Config& c) {

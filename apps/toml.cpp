@@ -1,6 +1,5 @@
 #include "apps/toml.h"
 
-#define TOML_HEADER_ONLY 0
 #include <toml++/toml.h>
 
 #include <optional>
