@@ -40,14 +40,17 @@ void check_rows(const char* op, const Tensor& rows, const Plan& plan) {
         " do not go with a plan of ", plan.pair_of_row.size(), " rows");
 }
 
-/// y[n] = x[forth[n]]; the inverse of `forth` is `back`.
-Tensor reorder(const char* name, const Tensor& x, const Tensor& forth, const Tensor& back) {
-  check(x.shape(0) >= back.size(), name, ": ", x.shape(), " does not go with a plan of ", back.size(), " pairs");
+/// y[n] = x[forth[n]]; the inverse of `forth` is `back`. x may be longer or shorter than the plan's bound, not than
+/// what is in use.
+Tensor reorder(const char* name, const Tensor& x, const Plan& plan, const Tensor& forth, const Tensor& back) {
+  if (x.device().kind == Device::cpu)
+    check(x.shape(0) >= plan.offsets.data<const int32_t>().back(), name, ": ", x.shape(), " beside a plan of ",
+          plan.offsets.data<const int32_t>().back(), " pairs");
   Tensor y(x.shape().with(0, forth.size()), x.dtype(), x.device());
   run<Dispatch::Gather>(x.device(), y, x, forth);
   return record(name, {&x}, y, [x = x.without_data(), back](Gradients& g, const Tensor& dy) {
     Tensor dx(x.shape(), x.dtype(), x.device());
-    run<Dispatch::Gather>(dy.device(), dx, dy, back);
+    run<Dispatch::Gather>(x.device(), dx, dy, back);
     g.add(x, dx);
   });
 }
@@ -162,10 +165,11 @@ Tensor combine(const Tensor& rows, const Tensor& weight, const Plan& plan) {
 }
 
 Tensor by_row(const Tensor& of_pairs, const Plan& plan) {
-  return reorder("by_row", of_pairs, plan.pair_of_row, plan.row_of_pair);
+  return reorder("by_row", of_pairs, plan, plan.pair_of_row, plan.row_of_pair);
 }
+
 Tensor by_pair(const Tensor& of_rows, const Plan& plan) {
-  return reorder("by_pair", of_rows, plan.row_of_pair, plan.pair_of_row);
+  return reorder("by_pair", of_rows, plan, plan.row_of_pair, plan.pair_of_row);
 }
 
 }  // namespace agon

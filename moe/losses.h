@@ -1,0 +1,40 @@
+#pragma once
+#include "moe/router.h"
+
+// Auxiliary losses: scalars [1] f32 (f64) on the tape. A mean over scopes (scope_offsets [S+1] i32, selection.h) weighs
+// each scope by its tokens, so that micro-batches and ranks add up to the mean over the whole batch.
+
+namespace agon {
+
+/// The losses every strategy may have, by the names of a config.
+struct LossOptions {
+  double balance_coefficient = 0, z_coefficient = 0, entropy_coefficient = 0;
+  std::string balance_scope =
+      "batch";        // batch: a routing group | sequence | global: all ranks and micro-batches so far
+  int64_t group = 0;  // sequences of a routing group; 0: the micro-batch
+
+  void visit(OptionVisitor& v);
+  bool none() const { return balance_coefficient == 0 && z_coefficient == 0 && entropy_coefficient == 0; }
+};
+
+/// Those with a coefficient other than 0: "balance", "z", "entropy". probabilities [T, E]: rows that sum to 1, on the
+/// tape. Collective over context.everyone for the balance loss of scope "global" in training.
+Losses make_losses(const LossOptions& options, const Pairs& pairs, const Tensor& probabilities,
+                   const RouterContext& context);
+
+/// Pairs per scope and expert: -> [S, E] f64.
+Tensor count_experts(const Tensor& expert, const Tensor& token_offsets, const Tensor& scope_offsets, int64_t experts);
+
+/// E Σ_e f_e P_e, the mean over the scopes (Switch, arXiv 2101.03961): f the scope's share of the pairs per expert,
+/// from counts [S, E] f64, a constant to the gradient; P the mean of probabilities [T, E] over the scope's tokens.
+/// Uniform routing gives 1.
+Tensor load_balance(const Tensor& probabilities, const Tensor& counts, const Tensor& scope_offsets);
+
+/// The mean over tokens of logsumexp(logits)² (ST-MoE, arXiv 2202.08906): logits [T, E].
+Tensor router_z(const Tensor& logits);
+
+/// Σ_e m_e log m_e, the mean over the scopes, with m the mean of probabilities [T, E] over the scope's tokens: minus
+/// the entropy, from -log E for uniform routing to 0.
+Tensor negative_entropy(const Tensor& probabilities, const Tensor& scope_offsets);
+
+}  // namespace agon

@@ -1,0 +1,168 @@
+#include "moe/selection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "core/copy.h"
+#include "core/parallel.h"
+#include "ops/top_k.h"
+
+namespace agon {
+
+namespace {
+
+constexpr int64_t kTokens = 64;  // of a task
+
+/// choice = scores + bias, -inf for the experts of the groups a token does not keep.
+struct ChoiceScores {
+  static void cpu(const Tensor& choice, const Tensor& scores, const Tensor& bias, const PerToken& rule) {
+    const int64_t E = scores.shape(1), groups = std::max<int64_t>(rule.groups, 1), size = E / groups;
+    visit_accumulator(scores.dtype(), [&]<class T>() {
+      const T* const in = scores.data<const T>().data();
+      const T* const offset = bias ? bias.data<const T>().data() : nullptr;
+      parallel_ranges(scores.shape(0), kTokens, [&](int64_t begin, int64_t end) {
+        std::vector<T> group(static_cast<size_t>(groups));
+        std::vector<int32_t> order(static_cast<size_t>(groups));
+        for (int64_t t = begin; t < end; ++t) {
+          T* const row = choice.data<T>().data() + t * E;
+          for (int64_t e = 0; e < E; ++e) row[e] = offset ? in[t * E + e] + offset[e] : in[t * E + e];
+          if (rule.groups == 0) continue;
+          for (int64_t g = 0; g < groups; ++g) group[size_t(g)] = score_of(row + g * size, size, rule.group_score);
+          std::iota(order.begin(), order.end(), 0);
+          std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return group[size_t(a)] > group[size_t(b)]; });
+          for (auto g = size_t(rule.groups_kept); g < order.size(); ++g)
+            std::fill_n(row + order[g] * size, size, -std::numeric_limits<T>::infinity());
+        }
+      });
+    });
+  }
+
+  template <class T>
+  static T score_of(const T* scores, int64_t n, GroupScore rule) {
+    T best = -std::numeric_limits<T>::infinity(), second = best;
+    for (int64_t i = 0; i < n; ++i) {
+      if (scores[i] > best)
+        second = std::exchange(best, scores[i]);
+      else
+        second = std::max(second, scores[i]);
+    }
+    return rule == GroupScore::max ? best : best + second;
+  }
+};
+
+/// Clears keeps[i] for the pairs of the tokens [first, last) that their expert has no room for.
+struct MarkOverflow {
+  template <class T>
+  static void by_score(std::vector<char>& keeps, std::span<const int32_t> expert, const Tensor& scores, int64_t first,
+                       int64_t last, int64_t k, size_t room) {
+    const int64_t E = scores.shape(1);
+    const T* const score = scores.data<const T>().data();
+    std::vector<std::vector<int64_t>> pairs(static_cast<size_t>(E));
+    for (int64_t i = first * k; i < last * k; ++i) pairs[size_t(expert[size_t(i)])].push_back(i);
+    for (auto& of_expert : pairs) {
+      if (of_expert.size() <= room) continue;
+      const auto at = [&](int64_t i) { return score[i / k * E + expert[size_t(i)]]; };
+      const auto better = [&](int64_t a, int64_t b) { return at(a) != at(b) ? at(a) > at(b) : a < b; };
+      std::nth_element(of_expert.begin(), of_expert.begin() + ptrdiff_t(room), of_expert.end(), better);
+      for (size_t n = room; n < of_expert.size(); ++n) keeps[size_t(of_expert[n])] = 0;
+    }
+  }
+
+  static void by_position(std::vector<char>& keeps, std::span<const int32_t> expert, int64_t experts, int64_t first,
+                          int64_t last, int64_t k, size_t room) {
+    std::vector<size_t> taken(static_cast<size_t>(experts));
+    for (int64_t choice = 0; choice < k; ++choice)
+      for (int64_t t = first; t < last; ++t) {
+        const auto i = size_t(t * k + choice);
+        if (++taken[size_t(expert[i])] > room) keeps[i] = 0;
+      }
+  }
+};
+
+}  // namespace
+
+void check_scores(const Tensor& scores, const RouterContext& context) {
+  visit_accumulator(scores.dtype(), [&]<class T>() {
+    const auto s = scores.data<const T>();
+    const auto bad = std::ranges::find_if(s, [](T v) { return std::isnan(v); });
+    if (bad == s.end()) return;
+    const int64_t at = bad - s.begin();
+    throw Error(text("the router's scores of layer ", context.layer, " at step ", context.step,
+                     " are NaN, first for token ", at / scores.shape(1), " and expert ", at % scores.shape(1)));
+  });
+}
+
+Tensor scope_offsets(const RouterContext& context, int64_t tokens, int64_t sequences) {
+  std::vector<int32_t> all{0, int32_t(tokens)};
+  if (context.sequence_offsets) {
+    const auto given = context.sequence_offsets.data<const int32_t>();
+    check(!given.empty() && given[0] == 0 && std::ranges::is_sorted(given) && given.back() == tokens,
+          "sequence_offsets must ascend from 0 to the number of tokens, ", tokens, ", they end at ",
+          given.empty() ? -1 : given.back());
+    all.assign(given.begin(), given.end());
+  }
+  const int64_t count = int64_t(all.size()) - 1;
+  if (sequences == 0) return tensor_of<int32_t>({0, int32_t(tokens)});
+  require(context.mode != Mode::train || count % sequences == 0, "moe.router.group = ", sequences,
+          ", but a micro-batch has ", count, " sequences on a rank: each must hold whole routing groups");
+  std::vector<int32_t> scopes;
+  for (int64_t b = 0; b < count; b += sequences) scopes.push_back(all[size_t(b)]);
+  scopes.push_back(int32_t(tokens));
+  return tensor_of(scopes);
+}
+
+Selection select_per_token(const Tensor& scores, const Tensor& bias, const PerToken& rule) {
+  const int64_t T = scores.shape(0), E = scores.shape(1), k = rule.k;
+  check(k >= 1 && k <= E, "select_per_token: k = ", k, " of ", E, " experts");
+  check(!bias || (bias.shape() == Shape{E} && bias.dtype() == scores.dtype()), "select_per_token: bias ", bias.shape(),
+        " of ", bias.dtype(), ", expected ", Shape{E}, " of ", scores.dtype());
+  check(rule.groups == 0 || (E % rule.groups == 0 && rule.groups_kept >= 1 && rule.groups_kept <= rule.groups &&
+                             rule.groups_kept * (E / rule.groups) >= k),
+        "select_per_token: ", rule.groups_kept, " of ", rule.groups, " groups of ", E, " experts do not hold k = ", k);
+  Tensor choice = scores;
+  if (bias || rule.groups > 0) {
+    choice = Tensor(scores.shape(), scores.dtype(), scores.device());
+    run<ChoiceScores>(scores.device(), choice, scores, bias, rule);
+  }
+  Selection selection{top_k(choice, k).reshape({T * k}), Tensor({T + 1}, DType::i32)};
+  const auto offset = selection.token_offsets.data<int32_t>();
+  for (int64_t t = 0; t <= T; ++t) offset[size_t(t)] = int32_t(t * k);
+  return selection;
+}
+
+Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Tensor& scopes, int64_t k, double factor,
+                        Drop rule) {
+  const int64_t T = scores.shape(0), E = scores.shape(1), N = chosen.expert.size();
+  check(N == T * k, "drop_over_capacity: ", N, " pairs of ", T, " tokens, expected k = ", k, " for each");
+  const auto scope = scopes.data<const int32_t>(), expert = chosen.expert.data<const int32_t>();
+  std::vector<char> keeps(size_t(N), 1);
+  parallel_tasks(int64_t(scope.size()) - 1, [&](int64_t s) {
+    const int64_t first = scope[size_t(s)], last = scope[size_t(s) + 1];
+    const auto room = size_t(std::ceil(factor * double(k) * double(last - first) / double(E)));
+    if (rule == Drop::position) return MarkOverflow::by_position(keeps, expert, E, first, last, k, room);
+    visit_accumulator(scores.dtype(),
+                      [&]<class S>() { MarkOverflow::by_score<S>(keeps, expert, scores, first, last, k, room); });
+  });
+
+  Kept kept{{Tensor({N}, DType::i32), Tensor({T + 1}, DType::i32)}, Tensor({N}, DType::i32)};
+  const auto to = kept.selection.expert.data<int32_t>(), pair = kept.pair.data<int32_t>();
+  const auto offset = kept.selection.token_offsets.data<int32_t>();
+  int32_t n = 0;
+  offset[0] = 0;
+  for (int64_t i = 0; i < N; ++i) {
+    if (keeps[size_t(i)]) {
+      to[size_t(n)] = expert[size_t(i)];
+      pair[size_t(n++)] = int32_t(i);
+    }
+    if ((i + 1) % k == 0) offset[size_t((i + 1) / k)] = n;
+  }
+  std::ranges::fill(to.subspan(size_t(n)), -1);
+  std::ranges::fill(pair.subspan(size_t(n)), -1);
+  return kept;
+}
+
+}  // namespace agon
