@@ -11,8 +11,8 @@ namespace agon {
 
 /// A module is any struct that lists its parts once:
 ///   void visit(auto&& v) { v("norm", norm); v("blocks", blocks); }
-/// where a part is a Parameter, a module, a container of modules, or a pointer to one (null: absent). A part named "" adds
-/// nothing to the path. Named state (a Tensor that is saved and restored but not trained) is a part as well.
+/// where a part is a Parameter, a module, a container of modules, or a pointer to one (null: absent). A part named ""
+/// adds nothing to the path. Named state (a Tensor that is saved and restored but not trained) is a part as well.
 
 /// What a virtual `visit` takes: accepts any callable that handles both kinds of part.
 class Visitor {
@@ -33,9 +33,15 @@ void each_part(M& m, F&& f, const std::string& path = "") {
   using T = std::remove_reference_t<M>;
   if constexpr (std::is_same_v<T, Parameter> || std::is_same_v<T, Tensor>) {
     if (m) f(path, m);
-  } else if constexpr (requires { *m; static_cast<bool>(m); }) {
+  } else if constexpr (requires {
+                         *m;
+                         static_cast<bool>(m);
+                       }) {
     if (m) each_part(*m, f, path);
-  } else if constexpr (requires { m.begin(); m.end(); }) {
+  } else if constexpr (requires {
+                         m.begin();
+                         m.end();
+                       }) {
     int i = 0;
     for (auto& part : m) each_part(part, f, (path.empty() ? "" : path + ".") + std::to_string(i++));
   } else {
@@ -47,16 +53,22 @@ void each_part(M& m, F&& f, const std::string& path = "") {
 
 template <class M, class F>
 void each_parameter(M& m, F&& f, const std::string& path = "") {
-  each_part(m, [&](const std::string& name, auto& part) {
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, Parameter>) f(name, part);
-  }, path);
+  each_part(
+      m,
+      [&](const std::string& name, auto& part) {
+        if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, Parameter>) f(name, part);
+      },
+      path);
 }
 
 template <class M, class F>
 void each_state(M& m, F&& f, const std::string& path = "") {
-  each_part(m, [&](const std::string& name, auto& part) {
-    if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, Tensor>) f(name, part);
-  }, path);
+  each_part(
+      m,
+      [&](const std::string& name, auto& part) {
+        if constexpr (std::is_same_v<std::remove_reference_t<decltype(part)>, Tensor>) f(name, part);
+      },
+      path);
 }
 
 template <class M>
@@ -72,7 +84,8 @@ void name_parameters(M& m) {
   each_parameter(m, [](const std::string& path, Parameter& p) { p.name = path; });
 }
 
-/// Draws master and value as `init` and `deviation` say, from (seed, path): adding a parameter changes no other.
+/// Draws master and value as `init` and `deviation` say. Element i is draw number first + i of (seed, path): adding a
+/// parameter changes no other, and ranks that hold parts of one draw what a single rank would.
 void initialise(Parameter& p, const std::string& path, uint64_t seed);
 
 template <class M>

@@ -24,15 +24,16 @@ enum class Init { zero, one, normal };
 
 /// A trained tensor. Move-only: the tape and the optimizer know it by address.
 struct Parameter {
-  std::string name;  // path below the model; set by name_parameters (module.h)
-  Tensor value;      // what ops read, in the compute dtype
-  Tensor master;     // what the optimizer updates; the same block as `value` when the dtypes are equal
-  Tensor grad;       // f32 (f64 for f64): ∂loss/∂value; contents undefined until a tape wrote them
+  std::string name;       // path below the model; set by name_parameters (module.h)
+  Tensor value;           // what ops read, in the compute dtype
+  Tensor master;          // what the optimizer updates; the same block as `value` when the dtypes are equal
+  Tensor grad;            // f32 (f64 for f64): ∂loss/∂value; contents undefined until a tape wrote them
   bool has_grad = false;  // a tape has written `grad` since the optimizer last took it: the next one adds
   Group group = Group::shared;
-  bool decays = false;    // weight decay applies (matrices yes; norms, biases and embeddings no)
+  bool decays = false;  // weight decay applies (matrices yes; norms, biases and embeddings no)
   Init init = Init::zero;
-  double deviation = 0;   // for Init::normal
+  double deviation = 0;  // for Init::normal
+  int64_t first = 0;     // where its elements start in the whole parameter, of which a rank may hold a part
 
   Parameter() = default;
   /// Value and master are zero.

@@ -12,7 +12,7 @@ TEST_CASE("error: check says the parts and where it stands") {
   } catch (const Error& e) {
     const std::string message = e.what();
     CHECK(message.find("found 3, expected 1.5 [") == 0);
-    CHECK(message.find("tests/core/error.cpp:11]") != std::string::npos);
+    CHECK(message.find("tests/core/error.cpp:10]") != std::string::npos);
     CHECK(e.exit_code() == 1);
   }
 }
