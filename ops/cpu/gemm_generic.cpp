@@ -1,42 +1,62 @@
 #include <cmath>
-#include <cstring>
 
-#include "core/parallel.h"
-#include "ops/cpu/gemm.h"
+#include "core/dtype.h"
+#include "ops/cpu/gemm_tile.h"
 
 namespace agon::cpu {
-
 namespace {
 
-template <class S, class T>
-T load(const ConstMatrix& m, int64_t i, int64_t j) { return T(static_cast<const S*>(m.data)[i * m.row_stride + j * m.column_stride]); }
+/// A register of four numbers, for any processor. std::fma is exact everywhere, and slow where there is no instruction.
+template <class T>
+struct Four {
+  using Number = T;
+  struct Register {
+    T v[4];
+  };
+  static constexpr int64_t kNumbers = 4;
+  static Register zero() { return {}; }
+  static Register all(T x) { return {{x, x, x, x}}; }
+  static Register load(const T* p) { return {{p[0], p[1], p[2], p[3]}}; }
+  static Register load_some(const T* p, int64_t n) {
+    Register r{};
+    for (int64_t i = 0; i < n; ++i) r.v[i] = p[i];
+    return r;
+  }
+  static void store(T* p, const Register& r) { store_some(p, r, 4); }
+  static void store_some(T* p, const Register& r, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) p[i] = r.v[i];
+  }
+  static Register fma(const Register& a, const Register& b, const Register& c) {
+    return {{std::fma(a.v[0], b.v[0], c.v[0]), std::fma(a.v[1], b.v[1], c.v[1]), std::fma(a.v[2], b.v[2], c.v[2]),
+             std::fma(a.v[3], b.v[3], c.v[3])}};
+  }
+};
 
-template <class T, class A, class B, class C>
-void naive(int64_t m, int64_t n, int64_t k, ConstMatrix a, ConstMatrix b, Matrix c, bool add) {
-  for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j) {
-      C& out = static_cast<C*>(c.data)[i * c.row_stride + j];
-      T s = add ? T(out) : T(0);
-      for (int64_t l = 0; l < k; ++l) s = std::fma(load<A, T>(a, i, l), load<B, T>(b, l, j), s);
-      out = C(s);
-    }
+template <class T>
+void pack(T* to, int64_t width, int64_t lanes, int64_t k, const T* from, int64_t lane_stride, int64_t k_stride) {
+  pack_plainly(to, width, lanes, k, from, lane_stride, k_stride, [](T v) { return v; });
 }
+
+void pack_bf16(float* to, int64_t width, int64_t lanes, int64_t k, const uint16_t* from, int64_t lane_stride,
+               int64_t k_stride) {
+  pack_plainly(to, width, lanes, k, from, lane_stride, k_stride,
+               [](uint16_t v) { return float(std::bit_cast<bf16>(v)); });
+}
+
+void round_to_bf16(uint16_t* to, const float* from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = bf16(from[i]).bits;
+}
+
+constexpr int kRows = 4;
 
 }  // namespace
 
-void gemm(int64_t m, int64_t n, int64_t k, ConstMatrix a, ConstMatrix b, Matrix c, bool add) {
-  if (a.dtype == DType::f64) return naive<double, double, double, double>(m, n, k, a, b, c, add);
-  const auto with_c = [&]<class A, class B>() {
-    c.dtype == DType::bf16 ? naive<float, A, B, bf16>(m, n, k, a, b, c, add) : naive<float, A, B, float>(m, n, k, a, b, c, add);
-  };
-  if (a.dtype == DType::bf16) b.dtype == DType::bf16 ? with_c.operator()<bf16, bf16>() : with_c.operator()<bf16, float>();
-  else b.dtype == DType::bf16 ? with_c.operator()<float, bf16>() : with_c.operator()<float, float>();
-}
-
-void parallel_gemm(int64_t m, int64_t n, int64_t k, ConstMatrix a, ConstMatrix b, Matrix c, bool add) {
-  parallel_ranges(m, 16, [&](int64_t begin, int64_t end) { gemm(end - begin, n, k, a.from(begin, 0), b, c.from(begin, 0), add); });
-}
-
-const char* gemm_instruction_set() { return "generic"; }
+const GemmInstructions kGemmGeneric = {
+    "generic",
+    {kRows, Four<float>::kNumbers, any_tile<Four<float>, kRows>, pack<float>},
+    {kRows, Four<double>::kNumbers, any_tile<Four<double>, kRows>, pack<double>},
+    pack_bf16,
+    round_to_bf16,
+};
 
 }  // namespace agon::cpu
