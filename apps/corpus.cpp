@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "apps/domains.h"
-#include "apps/text_file.h"
+#include "apps/file_system.h"
 #include "core/error.h"
 
 namespace agon {
@@ -36,7 +37,10 @@ std::vector<std::string> files_below(const std::string& folder) {
 }
 
 void add_file(Documents& to, const std::string& path, const std::string& separator) {
-  std::string content = read_text_file(path);
+  std::error_code error;  // a file that is missing or out of reach is read_file's to name
+  const bool other = std::filesystem::is_other(path, error);
+  require(!other, path, ": expected a text file, found a device, pipe or socket");
+  std::string content = read_file(path, std::numeric_limits<int64_t>::max());
   require(!content.empty(), path, ": the file is empty");
   const size_t nul = content.find('\0');
   require(nul == std::string::npos, path, ": expected text, found a NUL byte at offset ", nul,

@@ -4,7 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "apps/text_file.h"
+#include "apps/file_system.h"
 #include "apps/utf8.h"
 #include "core/error.h"
 
@@ -13,7 +13,7 @@ namespace agon {
 namespace {
 
 constexpr int32_t kBytes = 256;
-constexpr int64_t kLargestFile = 16 << 20;  // all of Unicode is 4.4 MB
+constexpr uint64_t kLargestFile = 16 << 20;  // all of Unicode is 4.4 MB
 constexpr int kDeepest = 4;
 
 std::string place(std::string_view text, size_t at) {
@@ -99,7 +99,7 @@ class CharTokenizer final : public Tokenizer {
 };
 
 nlohmann::json parse(std::string_view text, std::string_view source) {
-  require(int64_t(text.size()) <= kLargestFile, source, ": ", text.size(), " bytes, expected at most ", kLargestFile);
+  require(text.size() <= kLargestFile, source, ": ", text.size(), " bytes, expected at most ", kLargestFile);
   const auto guard = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
     require(depth <= kDeepest, source, ": nested deeper than ", kDeepest, " levels: not a tokenizer of this program");
     return true;
@@ -174,7 +174,7 @@ std::shared_ptr<const Tokenizer> tokenizer_from_json(std::string_view json, std:
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
-  return tokenizer_from_json(read_text_file(path, kLargestFile), path);
+  return tokenizer_from_json(read_file(path, kLargestFile), path);
 }
 
 }  // namespace agon

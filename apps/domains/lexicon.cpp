@@ -22,87 +22,62 @@ Strings words(const char* list) {
 
 const char* const kThings =
     "apple arrow basket bell bench boat book bottle bowl bridge brick broom bucket cabin cable camera candle canvas "
-    "carpet castle "
-    "cellar chair chapel chart chimney clock cloud coat coin column compass corner cottage cup curtain desk diamond "
-    "door drawer dress "
-    "engine fence field flag flower forest fountain garden gate glove guitar hammer harbor hat hill island jacket "
-    "jewel kettle key "
-    "ladder lake lamp lantern letter mirror mountain needle nest novel oar orchard oven painting palace paper parcel "
-    "path pencil "
-    "piano picture pillow pipe pistol pond portrait pot pump puzzle raft ribbon ring river road roof rope sail scarf "
-    "shelf shirt "
-    "shovel shoe spoon stable statue stove street table tent ticket tower tractor treasure tree trumpet tunnel "
-    "umbrella valley vase "
-    "vessel violin wagon wall wallet window wing temple theory novelty remedy melody library diary";
+    "carpet castle cellar chair chapel chart chimney clock cloud coat coin column compass corner cottage cup curtain "
+    "desk diamond door drawer dress engine fence field flag flower forest fountain garden gate glove guitar hammer "
+    "harbor hat hill island jacket jewel kettle key ladder lake lamp lantern letter mirror mountain needle nest novel "
+    "oar orchard oven painting palace paper parcel path pencil piano picture pillow pipe pistol pond portrait pot "
+    "pump puzzle raft ribbon ring river road roof rope sail scarf shelf shirt shovel shoe spoon stable statue stove "
+    "street table tent ticket tower tractor treasure tree trumpet tunnel umbrella valley vase vessel violin wagon "
+    "wall wallet window wing temple theory novelty remedy melody library diary";
 const char* const kPeople =
     "actor artist author baker banker barber boy builder butcher captain carpenter clerk cousin dancer daughter "
-    "dentist doctor driver "
-    "editor emperor farmer fisher friend gardener general girl grocer hunter inspector judge king lawyer leader "
-    "librarian merchant "
-    "miller minister neighbor nephew niece nurse officer painter pilot plumber poet priest prince prisoner professor "
-    "queen sailor "
-    "scholar sculptor sergeant servant singer sister soldier student surgeon tailor teacher thief tutor uncle visitor "
-    "waiter widow "
-    "witness writer";
+    "dentist doctor driver editor emperor farmer fisher friend gardener general girl grocer hunter inspector judge "
+    "king lawyer leader librarian merchant miller minister neighbor nephew niece nurse officer painter pilot plumber "
+    "poet priest prince prisoner professor queen sailor scholar sculptor sergeant servant singer sister soldier "
+    "student surgeon tailor teacher thief tutor uncle visitor waiter widow witness writer";
 const char* const kIrregular =  // singular plural, those ending in * are people
     "man* men woman* women child* children wolf wolves knife knives leaf leaves mouse mice goose geese ox oxen tooth "
     "teeth half halves";
 const char* const kFirst =
     "lamp stone water fire wood corn glass iron salt wind river silver garden paper cloth copper bread storm horse "
-    "bird snow moon sea "
-    "tin coal wool honey leather marble bone feather sand timber cotton pearl amber cedar barley mill ship";
+    "bird snow moon sea tin coal wool honey leather marble bone feather sand timber cotton pearl amber cedar barley "
+    "mill ship";
 const char* const kPersonSecond = "keeper maker carrier worker seller finder mender cutter weaver trader hauler smith";
 const char* const kThingSecond =
     "house yard wheel box tray room cart barrel crate stand hook frame chest bag board mark trap cage rack vault";
 
 const char* const kTransitive =
     "admire follow carry remember describe ignore protect repair collect deliver examine gather consider discover "
-    "avoid blame borrow "
-    "accept appreciate bother chase clean compare contain create cultivate destroy disturb embrace encourage enjoy "
-    "explain explore "
-    "finish frighten furnish greet identify improve inspect invite join criticize measure mention neglect observe "
-    "obtain offer "
-    "organize polish possess praise preserve prevent produce pursue receive recognize recommend reject remove replace "
-    "require rescue "
-    "resemble respect reveal reward satisfy search serve soothe suggest support surprise surround tolerate touch trust "
-    "visit want warn "
-    "watch welcome abandon adore amuse approach assist attack capture celebrate challenge confuse consult defend delay "
-    "escort evaluate";
+    "avoid blame borrow accept appreciate bother chase compare contain create cultivate destroy disturb embrace "
+    "encourage enjoy explain explore finish frighten furnish greet identify improve inspect invite join criticize "
+    "measure mention neglect observe obtain offer organize polish possess praise preserve prevent produce pursue "
+    "receive recognize recommend reject remove require rescue resemble respect reveal reward satisfy search serve "
+    "soothe suggest support surprise surround tolerate touch trust visit want warn watch welcome abandon adore amuse "
+    "approach assist attack capture celebrate challenge confuse consult defend delay escort evaluate";
 const char* const kPrefixes = "re over out under mis fore counter inter";
 const char* const kStems =
     "paint load count weigh fill pack wash shape tune plant print name place sort stack turn view wire lock fold link "
-    "form guard press "
-    "heat float charge balance";
+    "form guard press heat float charge balance";
 const char* const kIntransitive =
     "arrive laugh wait listen linger wander vanish appear smile hesitate whisper tremble shiver complain cough yawn "
-    "rest stumble "
-    "retire sigh snore struggle remain return emerge cheer differ fail flourish grumble hurry pause perish prosper "
-    "rejoice relax "
-    "retreat roam scream survive suffer tumble wither depart";
+    "rest stumble retire sigh snore struggle remain emerge cheer differ fail flourish grumble hurry pause perish "
+    "prosper rejoice relax retreat roam scream survive suffer tumble wither depart";
 const char* const kSpeech =
     "claim insist reply suspect declare announce report believe assume argue conclude predict imagine guess";
 
 const char* const kAdjectives =
     "old young heavy light bright dark quiet loud small large narrow wide clean dirty empty full rich poor warm cold "
-    "gentle rough "
-    "smooth sharp dull sweet bitter sour fresh stale soft hard early late modern ancient simple complex famous obscure "
-    "honest clever "
-    "foolish brave timid calm nervous proud humble lazy busy eager idle kind cruel polite rude patient careful "
-    "careless cheerful gloomy "
-    "lively silent solid hollow thick thin straight crooked steep shallow deep distant nearby foreign native common "
-    "rare precious "
-    "cheap costly golden wooden rusty dusty muddy shiny faded broken perfect strange familiar secret public private "
-    "royal rural grand "
-    "plain fragile sturdy slender bulky round square crimson scarlet violet indigo green yellow orange purple grey "
-    "white black blue red";
+    "gentle rough smooth sharp dull sweet bitter sour fresh stale soft hard early late modern ancient simple complex "
+    "famous obscure honest clever foolish brave timid calm nervous proud humble lazy busy eager idle kind cruel "
+    "polite rude patient careful careless cheerful gloomy lively silent solid hollow thick thin straight crooked "
+    "steep shallow deep distant nearby foreign native common rare precious cheap costly golden wooden rusty dusty "
+    "muddy shiny faded broken perfect strange familiar secret public private royal rural grand plain fragile sturdy "
+    "slender bulky round square crimson scarlet violet indigo green yellow orange purple grey white black blue red";
 const char* const kAdverbs =
-    "quietly slowly often rarely gladly badly boldly calmly carefully certainly clearly daily eagerly early easily "
-    "evenly fairly firmly "
-    "gently greatly happily hardly honestly kindly lately lightly loosely loudly mostly nearly neatly nightly openly "
-    "oddly partly "
-    "patiently politely promptly proudly quickly readily really secretly seldom sharply simply sometimes soon strictly "
-    "suddenly swiftly "
-    "together tonight truly usually warmly weekly wisely yearly";
+    "quietly slowly often rarely gladly badly boldly calmly carefully certainly clearly daily eagerly easily evenly "
+    "fairly firmly gently greatly happily hardly honestly kindly lately lightly loosely loudly mostly nearly neatly "
+    "nightly openly oddly partly patiently politely promptly proudly quickly readily really secretly seldom sharply "
+    "simply sometimes soon strictly suddenly swiftly together tonight truly usually warmly weekly wisely yearly";
 const char* const kPrepositions =
     "near behind above below beside beyond under inside across around against with without from";
 const char* const kPlaceEnds = "ford ton mere holm wick bury stead dale haven gate combe thorpe";
