@@ -19,7 +19,7 @@ struct CheckpointOptions {
 
 struct SavedCheckpoint {
   std::string path;                   ///< RUN/checkpoints/step-N
-  std::vector<std::string> warnings;  ///< older checkpoints that could not be removed, and why
+  std::vector<std::string> warnings;  ///< older checkpoints that are damaged or could not be removed, and why
 };
 
 /// Saves RUN/checkpoints/step-N: model.safetensors, optimizer.safetensors and, last, manifest.json (manifest.h). The

@@ -9,13 +9,19 @@ namespace agon {
 
 namespace {
 
-/// The manifest of a checkpoint that is whole as far as names and sizes tell.
-std::optional<Manifest> manifest_if_whole(const std::string& path, FileSystem& files) {
+enum class Health { whole, best, doubtful, absent };
+
+/// What manifest and sizes tell of a checkpoint. `doubtful`, with a warning: damaged, or it cannot be read just now.
+Health health(const std::string& path, std::vector<std::string>& warnings, FileSystem& files) {
   try {
-    Manifest m = read_manifest(path, files);
+    if (!exists(path + "/manifest.json", files)) return Health::absent;
+    const Manifest m = read_manifest(path, files);
     verify_files(path, m, false, files);
-    return m;
-  } catch (const UserError&) { return {}; }
+    return m.best ? Health::best : Health::whole;
+  } catch (const Error& e) {
+    warnings.push_back(e.what());
+    return Health::doubtful;
+  }
 }
 
 /// RUN/latest or RUN/best, for people and scripts: the truth is in the folders.
@@ -105,12 +111,12 @@ void rotate_checkpoints(const std::string& run, int64_t newest, int keep, std::v
   std::optional<CheckpointFolder> best;
   int kept = 0;
   for (const CheckpointFolder& f : list_checkpoints(run, files)) {
-    const auto manifest =
-        f.kind == CheckpointFolder::whole && f.step <= newest ? manifest_if_whole(f.path(run), files) : std::nullopt;
-    const bool is_best = manifest && manifest->best && !best;
+    const bool current = f.kind == CheckpointFolder::whole && f.step <= newest;
+    const Health found = current ? health(f.path(run), warnings, files) : Health::absent;
+    const bool is_whole = found == Health::whole || found == Health::best, is_best = found == Health::best && !best;
+    if (found == Health::absent || (kept >= keep && !is_best)) unwanted.push_back(f);
     if (is_best) best = f;
-    if (manifest) ++kept;
-    if (!is_best && (!manifest || kept > keep)) unwanted.push_back(f);
+    if (is_whole) ++kept;
   }
   point(run + "/latest", CheckpointFolder{CheckpointFolder::whole, newest}, files);
   point(run + "/best", best, files);

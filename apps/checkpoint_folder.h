@@ -31,8 +31,9 @@ void remove_checkpoint(const std::string& path, FileSystem& files);
 /// Removes what an interrupted save left behind; an old checkpoint whose replacement never came gets its name back.
 void tidy_checkpoints(const std::string& run, std::vector<std::string>& warnings, FileSystem& files);
 
-/// To be called when `newest` is in place: writes RUN/latest and RUN/best, then removes the checkpoints of later steps
-/// and all but the newest `keep` whole ones and the best. What cannot be removed becomes a warning.
+/// To be called when `newest` is in place: writes RUN/latest and RUN/best, then removes the checkpoints of later steps,
+/// those without a manifest, and all that are older than the newest `keep` whole ones, but never the best. A damaged
+/// one does not count among those. What cannot be read or removed becomes a warning.
 void rotate_checkpoints(const std::string& run, int64_t newest, int keep, std::vector<std::string>& warnings,
                         FileSystem& files);
 

@@ -98,10 +98,10 @@ void File::read(uint64_t at, void* to, size_t bytes) const {
 
 bool exists(const std::string& path, FileSystem& files) {
   struct stat s {};
-  if (files.lstat(path.c_str(), &s) == 0) return true;
-  if (errno == ENOENT || errno == ENOTDIR) return false;
-  system_call(path, "lstat", [&] { return files.lstat(path.c_str(), &s); });
-  return true;
+  return system_call(path, "lstat", [&] {
+           if (files.lstat(path.c_str(), &s) == 0) return 1;
+           return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+         }) == 1;
 }
 
 std::string read_file(const std::string& path, uint64_t limit, FileSystem& files) {

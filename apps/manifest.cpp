@@ -31,7 +31,7 @@ Json parse(const std::string& json) {
 
 uint64_t parse_hexadecimal(const std::string& digits) {
   require(digits.size() == 16 && digits.find_first_not_of("0123456789abcdef") == std::string::npos,
-          "found the checksum ", quoted(digits), ", expected 16 hexadecimal digits");
+          "found the checksum ", in_quotes(digits), ", expected 16 hexadecimal digits");
   return std::stoull(digits, nullptr, 16);
 }
 
@@ -45,7 +45,7 @@ Manifest read(const Json& json) {
   m.best = json.at("best").get<bool>();
   for (const auto& [name, entry] : json.at("files").items()) {
     require(!name.empty() && name[0] != '.' && name.find_first_of(std::string_view("/\0", 2)) == std::string::npos,
-            "found the file name ", quoted(name), ", expected one inside the folder");
+            "found the file name ", in_quotes(name), ", expected one inside the folder");
     m.files[name] = {entry.at("bytes").get<uint64_t>(), parse_hexadecimal(entry.at("xxh64").get<std::string>())};
   }
   for (const char* name : {"model.safetensors", "optimizer.safetensors"})

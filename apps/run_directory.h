@@ -32,7 +32,8 @@ class RunDirectory {
   void log(std::string_view line) const;
   /// Makes the log durable; to be called before a checkpoint is saved.
   void sync_log() const;
-  /// Whether someone made a file `checkpoint-now`; removes it.
+  /// Whether someone made a file `checkpoint-now`; removes it. One that cannot be removed is ignored, or it would ask
+  /// at every step.
   bool take_checkpoint_request() const;
 
  private:

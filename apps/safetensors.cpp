@@ -37,7 +37,7 @@ const TensorEntry* SafetensorsFile::find(const std::string& name) const {
 
 const TensorEntry& SafetensorsFile::at(const std::string& name) const {
   const TensorEntry* entry = find(name);
-  require(entry, path(), ": has no tensor ", quoted(name), " among its ", tensors_.size());
+  require(entry, path(), ": has no tensor ", in_quotes(name), " among its ", tensors_.size());
   return *entry;
 }
 
@@ -58,12 +58,12 @@ Tensor SafetensorsFile::load(const std::string& name, DType dtype) const {
 }
 
 const TensorEntry& SafetensorsFile::match(const std::string& name, const Tensor& into, bool convert) const {
-  check(bool(into), "loading tensor ", quoted(name), " into none");
+  check(bool(into), "loading tensor ", in_quotes(name), " into none");
   const TensorEntry* entry = find(name);
-  require(entry, path(), ": has no tensor ", quoted(name), ", expected one of ", into.dtype(), ' ', into.shape());
-  require(entry->shape == into.shape(), path(), ": tensor ", quoted(name), " has shape ", entry->shape, ", expected ",
-          into.shape());
-  require(convert || entry->dtype == into.dtype(), path(), ": tensor ", quoted(name), " is ", entry->dtype,
+  require(entry, path(), ": has no tensor ", in_quotes(name), ", expected one of ", into.dtype(), ' ', into.shape());
+  require(entry->shape == into.shape(), path(), ": tensor ", in_quotes(name), " has shape ", entry->shape,
+          ", expected ", into.shape());
+  require(convert || entry->dtype == into.dtype(), path(), ": tensor ", in_quotes(name), " is ", entry->dtype,
           ", expected ", into.dtype());
   return *entry;
 }
@@ -78,10 +78,10 @@ void SafetensorsFile::load_all(std::span<const NamedTensor> into) const {
   std::set<std::string> expected;
   for (const NamedTensor& t : into) {
     match(t.name, t.tensor, false);
-    check(expected.insert(t.name).second, "loading tensor ", quoted(t.name), " twice");
+    check(expected.insert(t.name).second, "loading tensor ", in_quotes(t.name), " twice");
   }
   for (const TensorEntry& t : tensors_)
-    require(expected.count(t.name), path(), ": found tensor ", quoted(t.name), " of ", t.dtype, ' ', t.shape,
+    require(expected.count(t.name), path(), ": found tensor ", in_quotes(t.name), " of ", t.dtype, ' ', t.shape,
             ", expected no tensor of that name");
   for (const NamedTensor& t : into) load_into(t.name, t.tensor);
 }
@@ -90,8 +90,8 @@ void write_safetensors(FileWriter& file, std::span<const NamedTensor> tensors, c
   std::map<std::string, const Tensor*> by_name;
   std::vector<TensorEntry> entries;
   for (const NamedTensor& t : tensors) {
-    check(bool(t.tensor), "tensor ", quoted(t.name), " is none");
-    check(by_name.emplace(t.name, &t.tensor).second, "tensor ", quoted(t.name), " twice");
+    check(bool(t.tensor), "tensor ", in_quotes(t.name), " is none");
+    check(by_name.emplace(t.name, &t.tensor).second, "tensor ", in_quotes(t.name), " twice");
     entries.push_back({t.name, t.tensor.dtype(), t.tensor.shape()});
   }
   Metadata all = metadata;

@@ -38,7 +38,9 @@ class Reader final : public nlohmann::json_sax<Json> {
   bool null() override { return unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
   bool number_integer(number_integer_t v) override { return unexpected(text("the number ", v)); }
-  bool number_float(number_float_t, const string_t& s) override { return unexpected(text("the number ", quoted(s))); }
+  bool number_float(number_float_t, const string_t& s) override {
+    return unexpected(text("the number ", in_quotes(s)));
+  }
   bool binary(binary_t&) override { return unexpected("binary data"); }
 
   bool start_object(size_t) override {
@@ -64,24 +66,24 @@ class Reader final : public nlohmann::json_sax<Json> {
       if (k == "__metadata__" && std::exchange(has_metadata_, true)) fail("\"__metadata__\" twice");
       if (const std::string fault = fault_of_name(k); !fault.empty()) fail(fault);
     } else if (place_ == Place::metadata) {
-      if (header.metadata.count(k)) fail(text("the metadata ", quoted(k), " twice"));
+      if (header.metadata.count(k)) fail(text("the metadata ", in_quotes(k), " twice"));
     } else {
       bool* seen = k == "dtype"          ? &has_dtype_
                    : k == "shape"        ? &has_shape_
                    : k == "data_offsets" ? &has_offsets_
                                          : nullptr;
-      if (!seen) fail(text(where(), " has a field ", quoted(k), ", expected dtype, shape and data_offsets"));
-      if (std::exchange(*seen, true)) fail(text(where(), " has ", quoted(k), " twice"));
+      if (!seen) fail(text(where(), " has a field ", in_quotes(k), ", expected dtype, shape and data_offsets"));
+      if (std::exchange(*seen, true)) fail(text(where(), " has ", in_quotes(k), " twice"));
     }
     return true;
   }
   bool string(string_t& s) override {
     if (place_ == Place::metadata) return header.metadata.emplace(key_, s), true;
-    if (place_ != Place::tensor || key_ != "dtype") return unexpected(text("the string ", quoted(s)));
+    if (place_ != Place::tensor || key_ != "dtype") return unexpected(text("the string ", in_quotes(s)));
     const auto* found =
         std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const auto& d) { return d.name == s; });
     if (found == std::end(kDTypes))
-      fail(text(where(), " has the dtype ", quoted(s), ", expected F64, F32, BF16, F16, I32 or U8"));
+      fail(text(where(), " has the dtype ", in_quotes(s), ", expected F64, F32, BF16, F16, I32 or U8"));
     header.tensors.back().dtype = found->dtype;
     return true;
   }
@@ -117,11 +119,11 @@ class Reader final : public nlohmann::json_sax<Json> {
   [[noreturn]] void fail(const std::string& what) const { throw UserError(text(path_, ": bad header: ", what)); }
   [[noreturn]] bool unexpected(const std::string& what) const {
     if (place_ == Place::outside) fail(text(what, ", expected an object"));
-    if (place_ == Place::root) fail(text(quoted(name_), " is ", what, ", expected an object"));
-    if (place_ == Place::metadata) fail(text("the metadata ", quoted(key_), " is ", what, ", expected a string"));
-    fail(text(where(), " has ", what, place_ == Place::list ? " in its " : " as its ", quoted(key_)));
+    if (place_ == Place::root) fail(text(in_quotes(name_), " is ", what, ", expected an object"));
+    if (place_ == Place::metadata) fail(text("the metadata ", in_quotes(key_), " is ", what, ", expected a string"));
+    fail(text(where(), " has ", what, place_ == Place::list ? " in its " : " as its ", in_quotes(key_)));
   }
-  std::string where() const { return text("tensor ", quoted(name_)); }
+  std::string where() const { return text("tensor ", in_quotes(name_)); }
   bool go(Place place) { return place_ = place, true; }
 
   void set_shape(TensorEntry& t) {
@@ -163,12 +165,12 @@ void check_layout(const std::vector<TensorEntry>& tensors, uint64_t data_bytes, 
             [](auto* a, auto* b) { return std::tie(a->begin, a->end) < std::tie(b->begin, b->end); });
   uint64_t at = 0;
   for (const TensorEntry* t : order) {
-    const std::string where = text(path, ": bad header: tensor ", quoted(t->name));
+    const std::string where = text(path, ": bad header: tensor ", in_quotes(t->name));
     const uint64_t bytes = uint64_t(t->shape.size() * size_of(t->dtype));
     require(t->begin == at, where, " begins at byte ", t->begin, " of the data, expected ", at);
     require(t->end >= t->begin && t->end - t->begin == bytes, where, " has the data_offsets [", t->begin, ", ", t->end,
             "], expected ", bytes, " bytes for ", t->dtype, ' ', t->shape);
-    require(t->end <= data_bytes, path, ": the data of tensor ", quoted(t->name), " ends at byte ", t->end,
+    require(t->end <= data_bytes, path, ": the data of tensor ", in_quotes(t->name), " ends at byte ", t->end,
             ", found only ", data_bytes, " bytes of data: the file is truncated");
     at = t->end;
   }
@@ -184,7 +186,8 @@ SafetensorsHeader parse_header(std::string_view json, uint64_t data_bytes, const
   std::vector<TensorEntry>& tensors = reader.header.tensors;
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   for (size_t i = 1; i < tensors.size(); ++i)
-    require(tensors[i].name != tensors[i - 1].name, path, ": bad header: tensor ", quoted(tensors[i].name), " twice");
+    require(tensors[i].name != tensors[i - 1].name, path, ": bad header: tensor ", in_quotes(tensors[i].name),
+            " twice");
   check_layout(tensors, data_bytes, path);
   return std::move(reader.header);
 }
@@ -197,7 +200,7 @@ std::string make_header(std::vector<TensorEntry>& tensors, const Metadata& metad
   uint64_t at = 0;
   for (TensorEntry& t : tensors) {
     const std::string fault = t.name == "__metadata__" ? "the reserved name __metadata__" : fault_of_name(t.name);
-    check(fault.empty(), "tensor ", quoted(t.name), " has ", fault);
+    check(fault.empty(), "tensor ", in_quotes(t.name), " has ", fault);
     t.begin = at;
     t.end = at += uint64_t(t.shape.size() * size_of(t.dtype));
     const auto* known =
@@ -212,7 +215,7 @@ std::string make_header(std::vector<TensorEntry>& tensors, const Metadata& metad
   return json;
 } catch (const Json::type_error&) { throw Error("a tensor's name or metadata is not valid UTF-8"); }
 
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   std::string shown = "'";
   for (char c : name.substr(0, 120)) {
     const auto u = static_cast<unsigned char>(c);

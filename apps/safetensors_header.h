@@ -38,6 +38,6 @@ SafetensorsHeader parse_header(std::string_view json, uint64_t data_bytes, const
 std::string make_header(std::vector<TensorEntry>& tensors, const Metadata& metadata);
 
 /// A name as it may be shown: in quotes, control characters as \xNN, cut after 120 bytes.
-std::string quoted(std::string_view name);
+std::string in_quotes(std::string_view name);
 
 }  // namespace agon

@@ -74,7 +74,7 @@ SavedCheckpoint save_checkpoint(const std::string& run, int64_t step, std::span<
     try {
       aside.rename(place);
     } catch (...) {
-      if (exists(old, files)) files.rename(old.c_str(), place.c_str());
+      files.rename(old.c_str(), place.c_str());  // where there is an old one
       throw;
     }
   }

@@ -1,0 +1,80 @@
+#include "apps/manifest.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/memory_files.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+namespace {
+
+Manifest sample() {
+  return {12,
+          true,
+          {{"model.safetensors", {5, 0xfedcba9876543210}}, {"optimizer.safetensors", {0, 1}}},
+          R"({"b":1,"a":[0.1]})",
+          "text \"q\"\n"};
+}
+
+/// Puts a file under the seal it would have, as someone with the source could.
+std::string sealed(const std::string& body) {
+  Checksum c;
+  c.update(body.data(), body.size());
+  return body + ",\n  \"seal\": \"" + hexadecimal(c.value()) + "\"\n}\n";
+}
+
+std::string refusal(const std::string& contents) {
+  MemoryFiles disk;
+  write_atomically("manifest.json", contents, disk);
+  return user_error([&] { read_manifest(".", disk); });
+}
+
+}  // namespace
+
+TEST_CASE("manifest: what is written is read") {
+  MemoryFiles disk;
+  write_atomically("manifest.json", make_manifest(sample()), disk);
+  const Manifest m = read_manifest(".", disk);
+  CHECK(m.step == 12);
+  CHECK(m.best);
+  CHECK(m.files == sample().files);
+  CHECK(m.state == sample().state);
+  CHECK(m.config == sample().config);
+}
+
+TEST_CASE("manifest: every flipped bit is found") {
+  const std::string whole = make_manifest(sample());
+  for (size_t at = 0; at < whole.size(); ++at) {
+    std::string flipped = whole;
+    flipped[at] = char(flipped[at] ^ (1 << (at % 8)));
+    CAPTURE(at);
+    CHECK(contains(refusal(flipped), "manifest.json"));
+  }
+}
+
+TEST_CASE("manifest: a valid seal does not make contents valid") {
+  const std::string whole = make_manifest(sample());
+  const std::string body = whole.substr(0, whole.rfind(",\n  \"seal\""));
+  CHECK(refusal(sealed(body)).empty());
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string changed = body;
+    changed.replace(changed.find(from), from.size(), to);
+    return refusal(sealed(changed));
+  };
+  CHECK(contains(with("\"version\": 1", "\"version\": 2"), "found version 2, expected 1: written by a newer agon"));
+  CHECK(contains(with("\"step\": 12", "\"step\": -1"), "found step -1"));
+  CHECK(contains(with("\"step\": 12", "\"step\": \"x\""), "manifest.json"));
+  CHECK(contains(with("\"model.safetensors\"", "\"../model.safetensors\""), "inside the folder"));
+  CHECK(contains(with("\"model.safetensors\"", "\"/model.safetensors\""), "inside the folder"));
+  CHECK(contains(with("\"model.safetensors\"", "\"other\""), "names no file model.safetensors"));
+  CHECK(contains(with("fedcba", "FEDCBA"), "16 hexadecimal digits"));
+  CHECK(contains(with("\"a\": [", "\"a\": " + std::string(100, '[')), "nested deeper than 64"));
+  CHECK(contains(with("\"a\": [", "\"a\": {"), "manifest.json"));
+}
+
+TEST_CASE("manifest: files that are not one") {
+  for (const char* contents : {"", "{}", "{\"format\": \"x\"}", "\n\n\n", "agon-checkpoint"})
+    CHECK(contains(refusal(contents), "manifest.json: "));
+}
