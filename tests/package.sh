@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs agon into an empty prefix and builds the example there against the installed package alone.
+set -euo pipefail
+if [ -n "$AGON_SANITIZE" ]; then
+  echo "skipped: a sanitized library is not for installing"
+  exit 77
+fi
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cmake --install "$AGON_BINARY_DIR" --prefix "$folder/prefix" >/dev/null
+cp -r "$AGON_SOURCE_DIR/examples" "$folder/examples"  # out of the tree: its headers are not to be found
+cmake -S "$folder/examples" -B "$folder/build" -G Ninja -DCMAKE_PREFIX_PATH="$folder/prefix" >/dev/null
+cmake --build "$folder/build"
+"$folder/build/one_layer" | tee "$folder/output"
+grep -q '^gradient of experts.gate_up' "$folder/output"
+[ ! -x "$folder/prefix/bin/agon" ] || "$folder/prefix/bin/agon" help >/dev/null
