@@ -78,7 +78,7 @@ TEST_CASE("progress: plain lines every so many steps, on evaluation and at the e
   CHECK(s.find('\r') == std::string::npos);
 }
 
-TEST_CASE("progress: one live line that is erased before it is written again; none writes nothing") {
+TEST_CASE("progress: one live line that is erased before it is written again, none writes nothing") {
   LogOptions o;
   o.format = "live";
   const std::string s = shown(o, {report(1), report(5)}, 5);

@@ -36,7 +36,7 @@ TEST_CASE("parameter: refresh rounds the master into the value") {
   CHECK(same.value.data<float>()[0] == 5);
 }
 
-TEST_CASE("parameter: absent ones are empty; a move keeps the blocks and the tape's identity") {
+TEST_CASE("parameter: absent ones are empty, a move keeps the blocks and the tape's identity") {
   CHECK(!Parameter());
   Parameter a({4}, Precision::fp32());
   CHECK(a);

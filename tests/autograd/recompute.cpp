@@ -30,7 +30,7 @@ Parameter parameter(Shape shape, uint64_t seed) {
 
 }  // namespace
 
-TEST_CASE("recompute: once without a tape, twice with one; inside another recompute once more") {
+TEST_CASE("recompute: once without a tape, twice with one, inside another recompute once more") {
   Parameter x = parameter({3}, 1);
   Parameter* all[] = {&x};
   int runs = 0;

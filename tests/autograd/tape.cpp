@@ -114,7 +114,7 @@ TEST_CASE("recompute: same gradients, parameters inside ready only when done, in
   CHECK(order[0] == &w);
 }
 
-TEST_CASE("tape: pause records nothing; a watched tensor keeps its gradient") {
+TEST_CASE("tape: pause records nothing, a watched tensor keeps its gradient") {
   Parameter x = parameter({3}, 1);
   Parameter* all[] = {&x};
   Tape tape(all);

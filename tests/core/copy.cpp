@@ -48,7 +48,7 @@ TEST_CASE("copy: equal sizes, whatever the shapes") {
   CHECK_NOTHROW(copy(a, a));
 }
 
-TEST_CASE("copy: a clone is another block; fill sets every element and nothing when there is none") {
+TEST_CASE("copy: a clone is another block, fill sets every element and nothing when there is none") {
   const Tensor a = tensor_of<float>({1, 2}), b = clone(a);
   CHECK(b.address() != a.address());
   CHECK(b.data<float>()[1] == 2);

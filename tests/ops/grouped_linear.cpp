@@ -37,7 +37,7 @@ TEST_CASE("grouped_linear: gradients agree with differences") {
                        [&](auto& in) { return probe(grouped_linear(in[0], in[1], offsets), 4); }) < 1e-8);
 }
 
-TEST_CASE("grouped_linear: forward and backward against the reference; rows of no group are zero") {
+TEST_CASE("grouped_linear: forward and backward against the reference, rows of no group are zero") {
   const Tensor offsets = tensor_of(kOffsets);
   struct Case {
     Precision precision;

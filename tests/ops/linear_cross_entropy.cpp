@@ -99,7 +99,7 @@ TEST_CASE("linear_cross_entropy: a token's bits depend on neither the other toke
   CHECK(std::memcmp(alone.dx.address(), &one.dx.data<float>()[288 * 8], 8 * sizeof(float)) == 0);
 }
 
-TEST_CASE("linear_cross_entropy: logits are never there all at once; without a tape there is no gradient either") {
+TEST_CASE("linear_cross_entropy: logits are never there all at once, without a tape there is no gradient either") {
   const Tensor x = random({2000, 4}, 1, 1, DType::f32), w = random({5000, 4}, 2, 1, DType::f32),
                target = targets(2000, 5000);
   Arena arena;
@@ -111,7 +111,7 @@ TEST_CASE("linear_cross_entropy: logits are never there all at once; without a t
   CHECK(arena.live() == 0);
 }
 
-TEST_CASE("linear_cross_entropy: only what is wanted is computed; no tokens give zero gradients") {
+TEST_CASE("linear_cross_entropy: only what is wanted is computed, no tokens give zero gradients") {
   const Tensor target = targets(4, 6);
   Parameter w = weight(6, 5, Precision::f64()), x({4, 5}, Precision::f64());
   copy(x.value, random({4, 5}, 1));
@@ -126,7 +126,7 @@ TEST_CASE("linear_cross_entropy: only what is wanted is computed; no tokens give
   CHECK(dot(none.dw, none.dw) == 0);
 }
 
-TEST_CASE("linear_cross_entropy: NaN shows in the loss; a target outside the vocabulary is the user's mistake") {
+TEST_CASE("linear_cross_entropy: NaN shows in the loss, a target outside the vocabulary is the user's mistake") {
   const Tensor x = random({3, 4}, 1), w = random({5, 4}, 2);
   CHECK_THROWS_WITH_AS(linear_cross_entropy(x, w, tensor_of<int32_t>({0, 1, 5}), 1),
                        doctest::Contains("the target at position 2 is 5, expected an id below the vocabulary's 5"),

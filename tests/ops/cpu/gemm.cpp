@@ -144,7 +144,7 @@ TEST_CASE("gemm: strides that are not 1 either way, products without rows or col
   }
 }
 
-TEST_CASE("gemm: NaN and infinity in a row stay in that row; rounding to bf16 is that of the type") {
+TEST_CASE("gemm: NaN and infinity in a row stay in that row, rounding to bf16 is that of the type") {
   const Size s{20, 40, 30};
   const Operand a(s.m, s.k, true, 1, DType::f32), b(s.k, s.n, true, 2, DType::f32);
   a.memory.data<float>()[3 * a.memory.shape(1) + 5] = std::nanf("");
