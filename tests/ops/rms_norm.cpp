@@ -1,0 +1,30 @@
+#include "ops/rms_norm.h"
+
+#include "ops/reference.h"
+#include "tests/ops/support.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+TEST_CASE("rms_norm: against the reference, the gain in the dtype of x or f32") {
+  for (const Shape& shape : {Shape{1, 2}, Shape{5, 3}, Shape{2, 3, 40}, Shape{0, 4}, Shape{300, 65}})
+    for (const double epsilon : {1e-5, 0.3})
+      op_case({.inputs = {random(shape, 1), random({shape[-1]}, 2)},
+               .op = [=](auto& in) { return rms_norm(in[0], in[1], epsilon); },
+               .reference = [=](auto& in) { return reference::rms_norm(in[0], in[1], epsilon); },
+               .reference_backward = [=](const Tensor& dy,
+                                         auto& in) { return reference::rms_norm_backward(dy, in[0], in[1], epsilon); },
+               .gains = 1});
+}
+
+TEST_CASE("rms_norm: heads of a reshaped tensor, a row of zeros, errors") {
+  CHECK(gradient_error({random({4, 6}, 1), random({3}, 2)}, [](auto& in) {
+          return probe(rms_norm(in[0].value.reshape({4, 2, 3}), in[1], 1e-5), 3);
+        }) < 1e-8);
+  CHECK(gradient_error({random({1, 1}, 1), random({1}, 2)},
+                       [](auto& in) { return probe(rms_norm(in[0], in[1], 0.3), 3); }) < 1e-8);
+  const Tensor zero(Shape{1, 3}, DType::f32);
+  CHECK(rms_norm(zero.zero(), random({3}, 1, 1, DType::f32), 1e-5).data<float>()[0] == 0);
+  CHECK_THROWS_WITH_AS(rms_norm(random({2, 3}, 1), random({2}, 1), 1e-5), doctest::Contains("rms_norm: "), Error);
+  CHECK_THROWS_AS(rms_norm(random({2, 3}, 1, 1, DType::f32), random({3}, 1, 1, DType::bf16), 1e-5), Error);
+}
