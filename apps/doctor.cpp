@@ -1,0 +1,60 @@
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "apps/account.h"
+#include "apps/log.h"
+#include "apps/verbs.h"
+#include "core/device.h"
+#include "core/parallel.h"
+#include "ops/cpu/gemm.h"
+#include "ops/cpu/peak.h"
+
+namespace agon {
+
+namespace {
+
+std::string processor() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+/// Whether a shared library can be loaded here, and if not, what the loader says.
+std::string library(const char* name) {
+  if (void* handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL)) {
+    dlclose(handle);
+    return "found";
+  }
+  const char* why = dlerror();
+  return std::string("missing: ") + (why ? why : "unknown reason");
+}
+
+}  // namespace
+
+int doctor() {
+  std::printf("processor     %s\n", processor().c_str());
+#if defined(__x86_64__)
+  const char* vectors = __builtin_cpu_supports("avx512f") ? "AVX-512"
+                        : __builtin_cpu_supports("avx2")  ? "AVX2"
+                                                          : "SSE2";
+#else
+  const char* vectors = "unknown";
+#endif
+  std::printf("vectors       %s; matrix products use the %s kernels\n", vectors, cpu::gemm_instruction_set());
+  std::printf("threads       %d\n", threads());
+  std::printf("peak          %.1f GFLOP/s f32, measured now\n", cpu::probe_peak(0.3) / 1e9);
+  std::printf("memory        %s available\n", short_bytes(double(available_memory())).c_str());
+  std::printf("CUDA          %s; driver libcuda.so.1 %s\n",
+              kHasCuda ? "built in" : "not in this build (configure with AGON_CUDA=ON and nvcc 13)",
+              library("libcuda.so.1").c_str());
+  std::printf("NCCL          not in this build; libnccl.so.2 %s\n", library("libnccl.so.2").c_str());
+  std::printf("MPI           not in this build; libmpi.so.40 %s\n", library("libmpi.so.40").c_str());
+  std::printf("communicators self, threads\n");
+  return 0;
+}
+
+}  // namespace agon

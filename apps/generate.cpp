@@ -1,0 +1,29 @@
+#include <cstdio>
+
+#include "apps/training_state.h"
+#include "apps/utf8.h"
+#include "apps/verbs.h"
+
+namespace agon {
+
+int generate_text(const GenerateArguments& arguments) {
+  const auto comm = make_self_communicator();
+  const LoadedModel loaded = open_model(arguments.checkpoint, arguments.overrides, *comm);
+  const Tokenizer& tokenizer = *loaded.tokenizer;
+  std::vector<int32_t> prompt = tokenizer.encode(arguments.prompt, "--prompt");
+  std::fputs(arguments.prompt.c_str(), stdout);
+  if (prompt.empty())
+    prompt = tokenizer.end_of_document() >= 0 ? std::vector{tokenizer.end_of_document()}
+                                              : tokenizer.encode("\n", "--prompt");
+  Utf8Stream whole;
+  generate(*loaded.model, prompt, arguments.sampling, tokenizer.end_of_document(), [&](int32_t id) {
+    const std::string piece = whole.push(tokenizer.piece(id));
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+    return true;
+  });
+  std::fputs((whole.finish() + "\n").c_str(), stdout);
+  return 0;
+}
+
+}  // namespace agon

@@ -1,0 +1,92 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <iostream>
+
+#include "apps/keys.h"
+#include "apps/verbs.h"
+#include "core/error.h"
+
+namespace {
+
+/// `key=value` arguments after the positional ones.
+CLI::Option* overrides(CLI::App* verb, std::vector<std::string>& to) {
+  return verb->add_option("overrides", to, "key=value ...: configuration keys, e.g. model.layers=4");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  CLI::App app("agon: Mixture-of-Experts language models, from config files", "agon");
+  app.set_version_flag("--version", AGON_VERSION);
+  app.require_subcommand(1);
+  int code = 0;
+
+  agon::TrainArguments train;
+  auto* verb = app.add_subcommand("train", "train a model; everything goes into train.out");
+  verb->add_option("CONFIG", train.config, "configuration file (TOML)")->required();
+  overrides(verb, train.overrides);
+  verb->add_flag("--resume", train.resume, "continue the run in train.out, if there is one");
+  verb->add_option("--init-from", train.init_from, "start from the weights of this checkpoint");
+  verb->add_flag("--dry-run", train.dry_run, "show the model's size and memory, and train nothing");
+  verb->add_flag("--overfit-one-batch", train.overfit_one_batch, "see the first batch again and again");
+  verb->callback([&] { code = agon::train(train); });
+
+  agon::EvalArguments eval;
+  verb = app.add_subcommand("eval", "loss, bits per byte, perplexity, realised k, loads");
+  verb->add_option("CKPT", eval.checkpoint, "a checkpoint, a run directory, or RUN/best")->required();
+  overrides(verb, eval.overrides);
+  verb->add_option("--data", eval.data, "evaluate on this text instead of the run's validation part");
+  verb->callback([&] { code = agon::eval(eval); });
+
+  agon::GenerateArguments generate;
+  verb = app.add_subcommand("generate", "continue a prompt");
+  verb->add_option("CKPT", generate.checkpoint, "a checkpoint, a run directory, or RUN/best")->required();
+  overrides(verb, generate.overrides);
+  verb->add_option("--prompt", generate.prompt, "text to continue");
+  verb->add_option("--tokens", generate.sampling.tokens, "how many tokens at most")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--temperature", generate.sampling.temperature, "0: always the most likely token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--top-k", generate.sampling.top_k, "only the k most likely; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--top-p", generate.sampling.top_p, "only the most likely with this probability together")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb->add_option("--seed", generate.sampling.seed, "of the draws")->capture_default_str();
+  verb->callback([&] { code = agon::generate_text(generate); });
+
+  std::string what;
+  std::vector<std::string> info_overrides;
+  verb = app.add_subcommand("info", "model, parameters, FLOPs, memory, training state");
+  verb->add_option("CKPT|CONFIG", what, "a checkpoint, a run directory, or a configuration file")->required();
+  overrides(verb, info_overrides);
+  verb->callback([&] { code = agon::info(what, info_overrides); });
+
+  std::string section;
+  verb = app.add_subcommand("keys", "every configuration key: type, default, range, meaning");
+  verb->add_option("SECTION", section, "only this section, e.g. moe.router");
+  verb->callback([&] { agon::print_keys(std::cout, section); });
+
+  verb = app.add_subcommand("doctor", "what this build and machine have");
+  verb->callback([&] { code = agon::doctor(); });
+
+  verb = app.add_subcommand("help", "this table");
+  verb->callback([&] { std::fputs(app.help().c_str(), stdout); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) { return app.exit(e) == 0 ? 0 : 2; }
+  return code;
+} catch (const agon::Error& e) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "agon: %s\n", e.what());
+  return e.exit_code();
+} catch (const std::exception& e) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "agon: %s\n", e.what());
+  return 1;
+}

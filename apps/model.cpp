@@ -1,0 +1,201 @@
+#include "apps/model.h"
+
+#include <cmath>
+
+#include "autograd/recompute.h"
+#include "autograd/tape.h"
+#include "core/copy.h"
+#include "core/profile.h"
+#include "ops/attention.h"
+#include "ops/dropout.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "ops/layer_norm.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+
+namespace agon {
+
+namespace {
+
+Parameter matrix(Shape shape, Precision precision, double deviation) {
+  Parameter p(shape, precision);
+  p.init = Init::normal;
+  p.deviation = deviation;
+  return p;
+}
+
+Parameter gains(int64_t n, Precision precision) {
+  Parameter p({n}, in_master(precision));
+  p.init = Init::one;
+  return p;
+}
+
+/// The deviation of projections that write into the residual stream.
+double residual_deviation(const ModelOptions& o) {
+  return o.scaled_init ? o.init / std::sqrt(2.0 * double(o.layers)) : o.init;
+}
+
+/// Writes rows at the end of a cache.
+void append(const Tensor& cache, const Tensor& rows, int64_t at) {
+  visit_float(rows.dtype(), [&]<class T>() {
+    const auto from = rows.data<const T>();
+    std::copy(from.begin(), from.end(), cache.data<T>().begin() + at * (rows.size() / rows.shape(0)));
+  });
+}
+
+}  // namespace
+
+Norm::Norm(int64_t n, const ModelOptions& options, Precision precision)
+    : layer(options.norm == "layer"), epsilon(options.norm_epsilon), gain(gains(n, precision)) {
+  if (layer && options.bias) bias = Parameter({n}, in_master(precision));
+}
+
+Tensor Norm::operator()(const Tensor& x) const {
+  return layer ? layer_norm(x, gain, bias, epsilon) : rms_norm(x, gain, epsilon);
+}
+
+Projection::Projection(int64_t outputs, int64_t inputs, bool with_bias, Precision precision, double deviation)
+    : weight(matrix({outputs, inputs}, precision, deviation)) {
+  if (with_bias) bias = Parameter({outputs}, precision);
+}
+
+Tensor Projection::operator()(const Tensor& x) const { return linear(x, weight, bias); }
+
+SelfAttention::SelfAttention(const ModelOptions& o, Precision precision)
+    : heads(o.heads),
+      kv_heads(o.kv_heads ? o.kv_heads : o.heads),
+      head_width(o.head_width ? o.head_width : o.width / o.heads),
+      rotary(o.position == "rope"),
+      theta(o.rope_theta),
+      query(heads * head_width, o.width, o.bias, precision, o.init),
+      key(kv_heads * head_width, o.width, o.bias, precision, o.init),
+      value(kv_heads * head_width, o.width, o.bias, precision, o.init),
+      out(o.width, heads * head_width, o.bias, precision, residual_deviation(o)) {
+  if (o.qk_norm) {
+    query_norm.emplace(head_width, o, precision);
+    key_norm.emplace(head_width, o, precision);
+  }
+}
+
+Tensor SelfAttention::operator()(const Tensor& x, const Sequences& at, KeyValueCache* cache, int block) const {
+  const int64_t n = x.shape(0);
+  Tensor q = query(x).reshape({n, heads, head_width});
+  Tensor k = key(x).reshape({n, kv_heads, head_width});
+  Tensor v = value(x).reshape({n, kv_heads, head_width});
+  if (query_norm) q = (*query_norm)(q), k = (*key_norm)(k);
+  if (rotary) q = rope(q, at.position, theta), k = rope(k, at.position, theta);
+  Tensor key_offsets = at.offsets;
+  if (cache) {
+    check(cache->length + n <= cache->capacity, "a cache of ", cache->capacity, " tokens is full");
+    append(cache->keys[size_t(block)], k, cache->length);
+    append(cache->values[size_t(block)], v, cache->length);
+    k = cache->keys[size_t(block)];
+    v = cache->values[size_t(block)];
+    key_offsets = tensor_of<int32_t>({0, int32_t(cache->length + n)});
+  }
+  return out(attention(q, k, v, at.offsets, key_offsets).reshape({n, heads * head_width}));
+}
+
+Block::Block(const Config& config, int64_t index, Communicator& comm)
+    : attention_norm(config.model.width, config.model, config.numbers()),
+      attention(config.model, config.numbers()),
+      feed_forward_norm(config.model.width, config.model, config.numbers()) {
+  const ModelOptions& o = config.model;
+  if (!config.moe.has_experts(index)) {
+    dense = std::make_unique<FeedForward>(o.width, o.feed_forward_width(), activation_named(o.activation), o.bias,
+                                          config.numbers(), o.init, residual_deviation(o));
+    return;
+  }
+  MoeOptions layer = config.moe.layer;
+  if (layer.expert_width == 0) layer.expert_width = o.feed_forward_width();
+  experts = std::make_unique<MoeLayer>(layer, *config.moe.router_of(index).options, o.width, config.numbers(),
+                                       MoeInit{o.init, o.init, residual_deviation(o)}, comm);
+}
+
+LanguageModel::LanguageModel(const Config& config, int64_t vocabulary, Communicator& comm)
+    : config_(config), embedding_(matrix({vocabulary, config.model.width}, config.numbers(), config.model.init)) {
+  const ModelOptions& o = config_.model;
+  if (o.position == "learned") positions_ = matrix({o.sequence, o.width}, config_.numbers(), o.init);
+  for (int64_t i = 0; i < o.layers; ++i) blocks_.emplace_back(config_, i, comm);
+  norm_ = Norm(o.width, o, config_.numbers());
+  if (!o.tied) head_ = matrix({vocabulary, o.width}, config_.numbers(), o.init);
+  name_parameters(*this);
+  each_parameter(*this, [](const std::string&, Parameter& p) { p.decays = p.init == Init::normal; });
+  initialise(*this, uint64_t(config_.seed));
+}
+
+Tensor LanguageModel::dropped(const Tensor& x, const Sequences& at, const RouterContext& context, uint64_t site) const {
+  if (config_.model.dropout == 0 || context.mode != Mode::train) return x;
+  return dropout(x, config_.model.dropout, RandomKey{context.seed, 1}.with(uint64_t(context.step)).with(site),
+                 at.first_row);
+}
+
+Passed LanguageModel::operator()(const Sequences& at, const RouterContext& given, KeyValueCache* cache,
+                                 const Watcher& watch) {
+  RouterContext context = given;
+  context.sequence_offsets = at.offsets;
+  context.token = at.token;
+  context.first_row = at.first_row;
+  Passed passed;
+  Tensor h;
+  {
+    const Part part("embedding");
+    h = embedding(embedding_, at.token);
+    if (positions_) h = add(h, embedding(positions_, at.position));
+    h = dropped(h, at, context, 0);
+  }
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    Block& block = blocks_[i];
+    const int index = int(i);
+    const auto attend = [this, &block, at, context, cache, index](std::span<const Tensor> in) {
+      const Part part("attention");
+      const Tensor y = block.attention(block.attention_norm(in[0]), at, cache, index);
+      return add(in[0], dropped(y, at, context, 2 * uint64_t(index) + 1));
+    };
+    const auto feed = [this, &block, at, context, index](std::span<const Tensor> in) {
+      const Part part("feed-forward");
+      return add(in[0], dropped((*block.dense)(block.feed_forward_norm(in[0])), at, context, 2 * uint64_t(index) + 2));
+    };
+    const bool again = config_.model.recompute;
+    const Tensor before[] = {h};
+    h = again ? recompute(attend, {h}) : attend(before);
+    if (watch) watch(index, "attention", h);
+    if (block.dense) {
+      const Tensor between[] = {h};
+      h = again ? recompute(feed, {h}) : feed(between);
+      passed.losses.emplace_back();
+      passed.statistics.emplace_back();
+    } else {
+      const Part part("feed-forward");
+      context.layer = index;
+      LayerOutput out = (*block.experts)(block.feed_forward_norm(h), context);
+      h = add(h, dropped(out.y, at, context, 2 * uint64_t(index) + 2));
+      passed.losses.push_back(std::move(out.losses));
+      passed.statistics.push_back(std::move(out.statistics));
+    }
+    if (watch) watch(index, "feed_forward", h);
+  }
+  if (cache) cache->length += at.token.shape(0);
+  passed.hidden = norm_(h);
+  return passed;
+}
+
+Tensor LanguageModel::logits(const Tensor& hidden) const {
+  const Part part("head");
+  return linear(hidden, head());
+}
+
+KeyValueCache LanguageModel::make_cache(int64_t capacity) const {
+  KeyValueCache cache;
+  cache.capacity = capacity;
+  for (const Block& block : blocks_) {
+    const Shape shape{capacity, block.attention.kv_heads, block.attention.head_width};
+    cache.keys.emplace_back(shape, config_.numbers().compute);
+    cache.values.emplace_back(shape, config_.numbers().compute);
+  }
+  return cache;
+}
+
+}  // namespace agon

@@ -1,0 +1,223 @@
+#include <malloc.h>
+
+#include <cstdio>
+#include <optional>
+
+#include "apps/account.h"
+#include "apps/config_compare.h"
+#include "apps/config_dump.h"
+#include "apps/config_file.h"
+#include "apps/evaluate.h"
+#include "apps/report_tables.h"
+#include "apps/run_directory.h"
+#include "apps/signals.h"
+#include "apps/trainer.h"
+#include "apps/training_state.h"
+#include "apps/utf8.h"
+#include "apps/verbs.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+#include "ops/cpu/peak.h"
+
+namespace agon {
+
+namespace {
+
+/// Everything a run holds, from the config to the last checkpoint.
+class Run {
+ public:
+  Run(const TrainArguments& arguments, Communicator& comm);
+  int operator()();
+  void print_costs();
+
+ private:
+  std::optional<Checkpoint> continue_from();
+  void evaluate(StepReport& report);
+  void sample();
+  void save();
+  bool improved(const StepReport& report) const {
+    return report.evaluated && (state_.best_val_loss < 0 || report.val_loss < state_.best_val_loss);
+  }
+
+  TrainArguments arguments_;
+  Config config_;
+  std::optional<RunDirectory> directory_;
+  TrainingState state_;
+  Corpus corpus_;
+  std::optional<LanguageModel> model_;
+  std::optional<Optimizer> optimizer_;
+  std::optional<TrainingData> data_;
+  std::optional<EvaluationData> valid_;
+  std::optional<Trainer> trainer_;
+  bool best_ = false;  // the state that would be saved now is the best so far
+};
+
+Run::Run(const TrainArguments& arguments, Communicator& comm)
+    : arguments_(arguments), config_(load_config(arguments.config, arguments.overrides)) {
+  set_threads(int(config_.threads));
+  // Large blocks go back to the system when freed, so that the high-water mark is what is live, not what once was.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+
+  std::optional<Checkpoint> checkpoint;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  if (!arguments_.dry_run) checkpoint = continue_from();
+  if (checkpoint) tokenizer = tokenizer_from_json(state_.tokenizer, checkpoint->path());
+  std::optional<Checkpoint> start;
+  if (!arguments_.init_from.empty() && !checkpoint) {
+    start = open_checkpoint(arguments_.init_from);
+    tokenizer = tokenizer_from_json(TrainingState::from_json(start->state(), start->path()).tokenizer, start->path());
+  }
+  corpus_ = load_corpus(config_.data, tokenizer);
+  require(!checkpoint || corpus_.fingerprint == state_.fingerprint, config_.train.out,
+          ": the text is not the one this run began with (", config_.data.train,
+          "); its content has to agree on resume, its path may differ");
+  state_.fingerprint = corpus_.fingerprint;
+  state_.tokenizer = corpus_.tokenizer->json();
+
+  model_.emplace(config_, corpus_.tokenizer->vocabulary(), comm);
+  optimizer_.emplace(parameters(*model_), config_.optimizer);
+  data_.emplace(corpus_, config_.data, config_.model.sequence, config_.train.batch, uint64_t(config_.seed));
+  if (!corpus_.valid.id.empty())
+    valid_.emplace(corpus_.valid, *corpus_.tokenizer, config_.data, config_.model.sequence, config_.train.eval_tokens);
+  trainer_.emplace(config_, *model_, *optimizer_, *data_);
+  if (checkpoint) {
+    load_model(*checkpoint, *model_);
+    checkpoint->load_optimizer(optimizer_tensors(*optimizer_));
+  } else if (start) {
+    load_model(*start, *model_);
+  }
+  if (directory_) {
+    directory_->write_config(dump(config_));
+    directory_->open_log(state_.step);
+  }
+}
+
+/// Opens the run directory and, on resume, its newest valid checkpoint, whose configuration has to agree with ours.
+std::optional<Checkpoint> Run::continue_from() {
+  directory_.emplace(RunDirectory::open(config_.train.out, arguments_.resume));
+  if (!directory_->existed()) return {};
+  FoundCheckpoint found = find_latest_valid(config_.train.out);
+  for (const std::string& line : found.skipped)
+    std::fprintf(stderr, "agon: passed over a damaged checkpoint: %s\n", line.c_str());
+  if (!found.checkpoint) return {};
+  const std::string source = found.checkpoint->path() + " (its configuration)";
+  const std::vector<std::string> disagree =
+      differences(parse_config(found.checkpoint->config(), source), config_, free_on_resume());
+  std::string list;
+  for (const std::string& d : disagree) list += "\n  " + d;
+  require(disagree.empty(), config_.train.out,
+          ": the configuration disagrees with the run it continues (run -> now):", list);
+  state_ = TrainingState::from_json(found.checkpoint->state(), found.checkpoint->path());
+  return std::move(found.checkpoint);
+}
+
+void Run::print_costs() {
+  const Account a = account(*model_);
+  std::fputs(describe(config_, a, model_->vocabulary()).c_str(), stdout);
+  const int64_t micro = config_.train.micro_batch ? config_.train.micro_batch : config_.train.batch;
+  MemoryUse use;
+  use.parameters = a.value_bytes;
+  use.gradients = a.gradient_bytes;
+  use.optimizer = optimizer_->bytes();
+  use.text = int64_t(corpus_.train.id.size() + corpus_.valid.id.size()) * 4;
+  const auto one = int64_t(trainer_->measure(1)), two = int64_t(trainer_->measure(2));
+  use.arena = arguments_.dry_run ? int64_t(trainer_->measure(micro))
+              : micro == 1       ? one
+                                 : one + (two - one) * (micro - 1);
+  malloc_trim(0);
+  if (arguments_.dry_run)
+    std::fputs(memory_table(use, 2 * one - two, two - one, available_memory()).c_str(), stdout);
+  else
+    std::printf("memory: about %s; largest micro-batch that fits: %lld sequences (--dry-run shows the table)\n",
+                short_bytes(double(use.total())).c_str(),
+                static_cast<long long>(
+                    std::max<int64_t>(0, (available_memory() - (2 * one - two)) / std::max<int64_t>(1, two - one))));
+}
+
+void Run::evaluate(StepReport& report) {
+  if (!valid_) return;
+  const int64_t batch = config_.train.micro_batch ? config_.train.micro_batch : config_.train.batch;
+  const Evaluation e = agon::evaluate(*model_, *valid_, batch, Mode::eval, trainer_->arena());
+  report.evaluated = true;
+  report.val_loss = e.loss;
+  report.val_bpb = e.bits_per_byte;
+}
+
+void Run::sample() {
+  const Part part("sampling");
+  SamplingOptions options;
+  options.tokens = config_.train.sample_tokens;
+  options.seed = uint64_t(config_.seed);
+  std::vector<int32_t> prompt = corpus_.tokenizer->encode(
+      config_.train.sample_prompt.empty() ? "\n" : config_.train.sample_prompt, "train.sample_prompt");
+  std::vector<int32_t> ids = prompt;
+  generate(*model_, prompt, options, -1, [&](int32_t id) {
+    ids.push_back(id);
+    return true;
+  });
+  Utf8Stream whole;
+  std::printf("\n--- sample after step %lld\n%s\n---\n", static_cast<long long>(state_.step),
+              (whole.push(corpus_.tokenizer->decode(ids)) + whole.finish()).c_str());
+}
+
+void Run::save() {
+  const Part part("checkpoint");
+  directory_->sync_log();
+  CheckpointOptions options;
+  options.keep = int(config_.train.keep);
+  options.best = best_;
+  const SavedCheckpoint saved = save_checkpoint(config_.train.out, state_.step, model_tensors(*model_),
+                                                optimizer_tensors(*optimizer_), state_.json(), dump(config_), options);
+  for (const std::string& line : saved.warnings) std::fprintf(stderr, "agon: %s\n", line.c_str());
+}
+
+int Run::operator()() {
+  print_costs();
+  if (arguments_.dry_run) return 0;
+  if (state_.step >= config_.train.steps) {
+    std::printf("%s has done its %lld steps already; raise train.steps to go on\n", config_.train.out.c_str(),
+                static_cast<long long>(config_.train.steps));
+    return 0;
+  }
+  if (state_.step > 0)
+    std::printf("continuing %s after step %lld\n", config_.train.out.c_str(), static_cast<long long>(state_.step));
+  const Signals signals;
+  const double flops = account(*model_).training_flops(), peak = cpu::probe_peak(0.3);
+  std::fflush(stdout);
+  int code = 0;
+  start_timing();
+  {
+    Progress progress(config_.log, config_.train.steps, stdout);
+    while (state_.step < config_.train.steps && code == 0) {
+      StepReport report = trainer_->step(state_.step, arguments_.overfit_one_batch ? 0 : state_.step);
+      ++state_.step;
+      const bool last = state_.step == config_.train.steps;
+      const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
+      report.share_of_peak = peak > 0 ? flops * double(report.tokens) / report.seconds / peak : 0;
+      if (last || due(config_.train.eval_every)) evaluate(report);
+      best_ = improved(report);
+      if (best_) state_.best_val_loss = report.val_loss;
+      if (last || report.evaluated || due(config_.log.jsonl_every)) directory_->log(json_line(report));
+      progress.step(report);
+      if (due(config_.train.sample_every)) progress.pause(), sample();
+      if (const int signal = Signals::stop()) code = 128 + signal;
+      const bool asked = Signals::take_save() | directory_->take_checkpoint_request();
+      if (last || best_ || code || asked || due(config_.train.checkpoint_every)) save();
+    }
+  }
+  std::fputs(time_table(stop_timing()).c_str(), stdout);
+  std::printf("checkpoint: %s/checkpoints/step-%lld\nlog:        %s/log.jsonl\n", config_.train.out.c_str(),
+              static_cast<long long>(state_.step), config_.train.out.c_str());
+  if (code)
+    std::printf("stopped by a signal after step %lld; continue with --resume\n", static_cast<long long>(state_.step));
+  return code;
+}
+
+}  // namespace
+
+int train(const TrainArguments& arguments) {
+  const auto comm = make_self_communicator();
+  return Run(arguments, *comm)();
+}
+
+}  // namespace agon

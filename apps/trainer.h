@@ -1,0 +1,43 @@
+#pragma once
+#include "apps/data.h"
+#include "apps/log.h"
+#include "apps/model.h"
+#include "apps/optimizer.h"
+#include "apps/step.h"
+
+namespace agon {
+
+/// The tokens of a batch as the model takes them.
+inline Sequences sequences_of(const Batch& b) { return {b.token, b.position, b.offsets, b.first_row}; }
+
+/// Where a number that is not finite first appears: "parameter blocks.0.attention.query.weight", "output of
+/// blocks.3.feed_forward", or "" when everything up to the hidden state is finite.
+std::string first_non_finite_in(LanguageModel& model, const Sequences& at, const RouterContext& context);
+
+/// Optimizer steps over a model: micro-batches forward and backward, clipping, update, the routers' state.
+class Trainer {
+ public:
+  Trainer(const Config& config, LanguageModel& model, Optimizer& optimizer, const TrainingData& data);
+
+  /// Step `step` (from 0) on the sequences of step `data_step`. Throws Error naming step, layer and tensor when the
+  /// loss or a gradient is not finite; then neither parameters nor moments nor router state have changed.
+  StepReport step(int64_t step, int64_t data_step);
+
+  /// Forward and backward over `sequences` sequences without an update, in an arena that only measures: its extent.
+  size_t measure(int64_t sequences);
+
+  Step& arena() { return arena_; }
+
+ private:
+  struct Sums;
+  void forward_backward(const Batch& batch, int64_t step, double share, Sums& sums);
+  RouterContext context(int64_t step) const;
+
+  Config config_;
+  LanguageModel& model_;
+  Optimizer& optimizer_;
+  const TrainingData& data_;
+  Step arena_;
+};
+
+}  // namespace agon

@@ -1,0 +1,44 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "apps/checkpoint.h"
+#include "apps/model.h"
+#include "apps/optimizer.h"
+#include "apps/tokenizer.h"
+
+namespace agon {
+
+/// What a run is besides its tensors; the `state` of a checkpoint.
+struct TrainingState {
+  int64_t step = 0;           // optimizer steps done
+  double best_val_loss = -1;  // nats per token; negative: never evaluated
+  uint64_t fingerprint = 0;   // of the corpus (corpus.h)
+  std::string tokenizer;      // its JSON
+
+  std::string json() const;
+  /// Throws UserError naming `source` when a field is missing or of the wrong type.
+  static TrainingState from_json(const std::string& json, const std::string& source);
+};
+
+/// Masters by path, then the routers' named state.
+std::vector<NamedTensor> model_tensors(LanguageModel& model);
+/// Moments: "first.PATH", "second.PATH".
+std::vector<NamedTensor> optimizer_tensors(Optimizer& optimizer);
+
+/// Fills a model from a checkpoint, converting the masters' dtype where the precision differs; values follow.
+void load_model(const Checkpoint& checkpoint, LanguageModel& model);
+
+/// A model as a checkpoint has it, for evaluation and generation.
+struct LoadedModel {
+  Config config;
+  TrainingState state;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<LanguageModel> model;
+  std::string path;  // of the checkpoint
+};
+
+/// Opens CKPT (a checkpoint's folder, a run directory, RUN/best), with overrides of its configuration.
+LoadedModel open_model(const std::string& path, const std::vector<std::string>& overrides, Communicator& comm);
+
+}  // namespace agon

@@ -1,0 +1,36 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "apps/sampler.h"
+
+namespace agon {
+
+// One function per verb of the program, each in a file of its name. The value is the exit code; the user's mistakes and
+// failures are exceptions (core/error.h).
+
+struct TrainArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool resume = false, dry_run = false, overfit_one_batch = false;
+  std::string init_from;
+};
+int train(const TrainArguments& arguments);
+
+struct EvalArguments {
+  std::string checkpoint, data;
+  std::vector<std::string> overrides;
+};
+int eval(const EvalArguments& arguments);
+
+struct GenerateArguments {
+  std::string checkpoint, prompt;
+  std::vector<std::string> overrides;
+  SamplingOptions sampling;
+};
+int generate_text(const GenerateArguments& arguments);
+
+int info(const std::string& what, const std::vector<std::string>& overrides);
+int doctor();
+
+}  // namespace agon
