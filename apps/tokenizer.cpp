@@ -23,8 +23,9 @@ std::string place(std::string_view text, size_t at) {
 /// The bytes of the character at `at`. Throws UserError when there is none.
 std::string_view character(std::string_view text, size_t at, std::string_view source) {
   const size_t n = utf8_length(text.substr(at));
-  require(n > 0, source, ": expected UTF-8, found the byte ", printable(text.substr(at, 1)), " at ", place(text, at),
-          "; tokenizer \"bytes\" takes any text");
+  if (n == 0)  // not require(): finding the place costs as much as reading the text
+    throw UserError(agon::text(source, ": expected UTF-8, found the byte ", printable(text.substr(at, 1)), " at ",
+                               place(text, at), "; tokenizer \"bytes\" takes any text"));
   return text.substr(at, n);
 }
 
@@ -73,8 +74,9 @@ class CharTokenizer final : public Tokenizer {
       const std::string_view c = character(text, at, source);
       const size_t number = utf8_decode(c);
       const int32_t id = number < id_of_.size() ? id_of_[number] : -1;
-      require(id >= 0, source, ": the character '", printable(c), "' at ", place(text, at),
-              " is not in the tokenizer's vocabulary of ", size_, " characters");
+      if (id < 0)
+        throw UserError(agon::text(source, ": the character '", printable(c), "' at ", place(text, at),
+                                   " is not in the tokenizer's vocabulary of ", size_, " characters"));
       ids.push_back(id);
       at += c.size();
     }

@@ -219,5 +219,5 @@ TEST_CASE("signals: noticed once, handlers put back") {
     std::raise(SIGTERM);
     CHECK(Signals::stop() == SIGTERM);
   }
-  CHECK(std::signal(SIGTERM, before) == SIG_IGN);
+  CHECK((std::signal(SIGTERM, before) == SIG_IGN));
 }
