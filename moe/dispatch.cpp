@@ -5,6 +5,7 @@
 
 #include "autograd/tape.h"
 #include "core/parallel.h"
+#include "ops/cpu/lanes.h"
 
 namespace agon {
 
@@ -115,12 +116,8 @@ void Dispatch::CombineBackward::cpu(const Tensor& drows, const Tensor& dweight, 
         }
         const T* const from = dy.data<const T>().data() + token_of_pair[size_t(i)] * D;
         const T* const row = rows.data<const T>().data() + n * D;
-        A product = 0;
-        for (int64_t d = 0; d < D; ++d) {
-          to[d] = T(w[i] * A(from[d]));
-          product += A(row[d]) * A(from[d]);
-        }
-        dw[i] = product;
+        for (int64_t d = 0; d < D; ++d) to[d] = T(w[i] * A(from[d]));
+        dw[i] = cpu::sum_lanes<A>(D, [=](int64_t d) { return A(row[d]) * A(from[d]); });
       }
     });
   });

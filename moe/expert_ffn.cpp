@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "moe/dispatch.h"
 #include "ops/activation.h"
+#include "ops/cpu/lanes.h"
 #include "ops/cpu/map.h"
 #include "ops/grouped_linear.h"
 #include "ops/parameter_gradient.h"
@@ -45,9 +46,7 @@ void ExpertFfn::Weigh::cpu(const Tensor& dweight, const Tensor& dhidden, const T
     const A* const w = weight.data<const A>().data();
     A* const dw = dweight.data<A>().data();
     const auto dot = [](const T* a, const T* b, int64_t n) {
-      A sum = 0;
-      for (int64_t i = 0; i < n; ++i) sum += A(a[i]) * A(b[i]);
-      return sum;
+      return cpu::sum_lanes<A>(n, [=](int64_t i) { return A(a[i]) * A(b[i]); });
     };
     const auto multiply = [](T* a, int64_t n, A by) {
       for (int64_t i = 0; i < n; ++i) a[i] = T(A(a[i]) * by);

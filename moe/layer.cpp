@@ -32,6 +32,7 @@ MoeLayer::MoeLayer(const MoeOptions& options, const RouterOptions& router, int64
   const Activation activation = activation_named(options.activation);
   experts_ = ExpertGroup(total_ / comm.size(), width, options.expert_width, activation, options.bias, precision,
                          init.up, init.down);
+  each_parameter(experts_, [&](const std::string&, Parameter& p) { p.first = comm.rank() * p.value.size(); });
   if (options.shared_experts == 0) return;
   shared_ = std::make_unique<FeedForward>(width, options.shared_experts * options.expert_width, activation,
                                           options.bias, precision, init.up, init.down);

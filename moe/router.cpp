@@ -7,6 +7,14 @@ std::map<std::string, RouterOptionsFactory>& routers() {
   return all;
 }
 
+std::unique_ptr<RouterOptions> make_router_options(const std::string& strategy) {
+  const auto found = routers().find(strategy);
+  std::string known;
+  for (const auto& [name, make] : routers()) known += (known.empty() ? "" : ", ") + name;
+  require(found != routers().end(), "no routing strategy is called \"", strategy, "\"; known are ", known);
+  return found->second();
+}
+
 RegisterRouter::RegisterRouter(const char* name, RouterOptionsFactory make) {
   check(routers().emplace(name, std::move(make)).second, "two routers are called ", name);
 }

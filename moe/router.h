@@ -98,7 +98,7 @@ using RouterOptionsFactory = std::function<std::unique_ptr<RouterOptions>()>;
 /// All strategies, by the name a config uses.
 std::map<std::string, RouterOptionsFactory>& routers();
 
-/// The options of a strategy, with their defaults. UserError naming the known strategies and the nearest one.
+/// The options of a strategy, with their defaults. UserError naming the known strategies.
 std::unique_ptr<RouterOptions> make_router_options(const std::string& strategy);
 
 /// One line at the end of a strategy's file makes it available by name.

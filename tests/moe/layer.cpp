@@ -1,0 +1,222 @@
+#include "moe/layer.h"
+
+#include <doctest/doctest.h>
+
+#include "ops/activation.h"
+#include "ops/linear.h"
+#include "ops/softmax.h"
+#include "tests/moe/layers.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+namespace {
+
+constexpr int64_t kTokens = 11;
+
+RouterContext context_for(int64_t tokens) {
+  RouterContext context;
+  context.seed = 5;
+  context.step = 3;
+  context.layer = 1;
+  context.sequence_offsets = tensor_of<int32_t>({0, int32_t(tokens / 2), int32_t(tokens)});
+  return context;
+}
+
+/// Worst disagreement of gradients and central differences over x and every parameter.
+double layer_gradient_error(MoeLayer& layer, Parameter& x, const RouterContext& context) {
+  std::vector<Parameter*> all = parameters(layer);
+  all.push_back(&x);
+  return gradient_error(all, [&] { return total(layer(x, context), 1, 0, x.value.shape(0)); });
+}
+
+Parameter input(int64_t tokens, uint64_t seed = 1) {
+  Parameter x({tokens, kWidth}, Precision::f64());
+  copy(x.value, random({tokens, kWidth}, seed));
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("layer: gradients through real experts agree with finite differences, for every setting and the toy") {
+  const auto self = make_self_communicator();
+  for (const LayerCase& c : layer_cases(8)) {
+    CAPTURE(c.name);
+    MoeLayer layer = make_layer(c, *self);
+    fill_parameters(layer, 31);
+    Parameter x = input(kTokens);
+    CHECK(layer_gradient_error(layer, x, context_for(kTokens)) < 1e-6);
+  }
+}
+
+TEST_CASE("layer: gradients of every registered strategy agree with finite differences") {
+  const auto self = make_self_communicator();
+  for (const auto& [name, make] : routers()) {
+    CAPTURE(name);
+    const std::unique_ptr<RouterOptions> options = make();
+    MoeLayer layer(layer_options(4), *options, kWidth, Precision::f64(), {0.8, 0.6, 0.6}, *self);
+    fill_parameters(layer, 13);
+    Parameter x = input(kTokens);
+    for (const bool compete : {false, true}) {
+      RouterContext context = context_for(kTokens);
+      context.compete = compete;
+      CHECK(layer_gradient_error(layer, x, context) < 1e-6);
+    }
+  }
+}
+
+TEST_CASE("layer: with every expert chosen and raw weights, token choice is the dense mixture") {
+  const auto self = make_self_communicator();
+  const auto router = router_options("token_choice", {{"k", 4}});
+  MoeLayer layer(layer_options(4, "gelu", true), *router, kWidth, Precision::f64(), {0.8, 0.6, 0.6}, *self);
+  fill_parameters(layer, 3);
+  const Tensor x = random({kTokens, kWidth}, 1), y = layer(x, context_for(kTokens)).y;
+  Parameter* gate = nullptr;
+  each_parameter(layer, [&](const std::string& name, Parameter& p) {
+    if (name == "router.gate") gate = &p;
+  });
+  REQUIRE(gate);
+  const Tensor p = softmax(linear(x, *gate));
+  Tensor mixture;
+  for (int64_t e = 0; e < 4; ++e) {
+    Tensor share({kTokens}, DType::f64);
+    for (int64_t t = 0; t < kTokens; ++t) share.data<double>()[t] = p.data<double>()[t * 4 + e];
+    std::vector<int32_t> offsets(5, 0);
+    std::fill(offsets.begin() + e + 1, offsets.end(), int32_t(kTokens));
+    const Tensor part = scale_rows(layer.experts()(x, tensor_of(offsets)), share);
+    mixture = mixture ? add(mixture, part) : part;
+  }
+  CHECK(relative_error(y, mixture) < 1e-14);
+}
+
+TEST_CASE("layer: shared experts serve every token, gated by a sigmoid if asked") {
+  const auto self = make_self_communicator();
+  const auto router = router_options("token_choice", {});
+  for (const bool gated : {false, true}) {
+    MoeLayer with(layer_options(4, "swiglu", false, 2, gated), *router, kWidth, Precision::f64(), {0.8, 0.6, 0.6},
+                  *self);
+    fill_parameters(with, 3);
+    MoeLayer without(layer_options(4), *router, kWidth, Precision::f64(), {0.8, 0.6, 0.6}, *self);
+    fill_parameters(without, 3);  // the router's and the experts' come first: equal ones
+    FeedForward shared(kWidth, 10, Activation::swiglu, false, Precision::f64(), 1, 1);
+    Parameter* gate = nullptr;
+    each_parameter(with, [&](const std::string& name, Parameter& p) {
+      if (name == "shared.gate_up") copy(shared.up.value, p.value);
+      if (name == "shared.down") copy(shared.down.value, p.value);
+      if (name == "shared_gate") gate = &p;
+    });
+    CHECK(bool(gate) == gated);
+    const Tensor x = random({kTokens, kWidth}, 1);
+    Tensor expected = shared(x);
+    if (gated) expected = scale_rows(expected, sigmoid(linear(x, *gate)));
+    expected = add(without(x, context_for(kTokens)).y, expected);
+    CHECK(relative_error(with(x, context_for(kTokens)).y, expected) < 1e-14);
+  }
+}
+
+TEST_CASE("layer: permuting the tokens permutes the result, the same call twice gives the same bits") {
+  const auto self = make_self_communicator();
+  for (const Precision precision : {Precision::fp32(), Precision::bf16()}) {
+    const auto router = router_options("token_choice", {{"score", "sigmoid"}, {"norm", "topk"}});
+    MoeLayer layer(layer_options(8, "swiglu", true, 1), *router, kWidth, precision, {0.8, 0.6, 0.6}, *self);
+    fill_parameters(layer, 5);
+    const Tensor x = random({kTokens, kWidth}, 1, 1, precision.compute);
+    Tensor reversed(x.shape(), x.dtype());
+    const int64_t row = kWidth * size_of(x.dtype());
+    for (int64_t t = 0; t < kTokens; ++t)
+      std::memcpy(static_cast<char*>(reversed.address()) + t * row,
+                  static_cast<const char*>(x.address()) + (kTokens - 1 - t) * row, size_t(row));
+    RouterContext context;
+    const Tensor y = layer(x, context).y, z = layer(reversed, context).y;
+    CHECK(identical(y, layer(x, context).y));
+    for (int64_t t = 0; t < kTokens; ++t)
+      CHECK(std::memcmp(static_cast<const char*>(z.address()) + t * row,
+                        static_cast<const char*>(y.address()) + (kTokens - 1 - t) * row, size_t(row)) == 0);
+  }
+}
+
+TEST_CASE("layer: one token, one expert, no token, experts nobody chose") {
+  const auto self = make_self_communicator();
+  for (const auto& [tokens, experts, k] : {std::tuple{1, 8, 2}, {5, 1, 1}, {1, 1, 1}, {0, 4, 2}, {2, 40, 1}}) {
+    const auto router = router_options("token_choice", {{"k", double(k)}});
+    MoeLayer layer(layer_options(experts, "swiglu", true), *router, kWidth, Precision::f64(), {0.8, 0.6, 0.6}, *self);
+    fill_parameters(layer, 3);
+    Parameter x = input(tokens);
+    std::vector<Parameter*> all = parameters(layer);
+    all.push_back(&x);
+    Tape tape(all);
+    const LayerOutput out = layer(x, {});
+    CHECK(out.y.shape() == Shape{tokens, kWidth});
+    tape.backward(total(out, 1, 0, tokens));
+    for (const Parameter* p : all)
+      for (double v : p->grad.data<double>()) CHECK(std::isfinite(v));
+  }
+}
+
+TEST_CASE("layer: leaves no memory behind and asks for the same addresses whatever the routing") {
+  const auto self = make_self_communicator();
+  for (const LayerCase& c : layer_cases(8)) {
+    CAPTURE(c.name);
+    MoeLayer layer = make_layer(c, *self, c.name == "toy" ? Precision::f64() : Precision::fp32());
+    fill_parameters(layer, 7);
+    const std::vector<Parameter*> all = parameters(layer);
+    std::vector<Tensor> inputs;
+    for (uint64_t seed = 1; seed <= 3; ++seed)
+      inputs.push_back(random({kTokens, kWidth}, seed, 1, c.name == "toy" ? DType::f64 : DType::f32));
+    const RouterContext context = context_for(kTokens);
+    const auto step = [&](Arena& arena, const Tensor& x) {
+      const Arena::Scope scope(arena);
+      Tape tape(all);
+      const LayerOutput out = layer(x, context);
+      const void* const address = out.y.address();
+      tape.backward(total(out, 1, 0, kTokens));
+      return address;
+    };
+    Arena measure;
+    step(measure, inputs[0]);
+    CHECK(measure.live() == 0);
+    Arena slab(measure.extent());
+    const void* const first = step(slab, inputs[0]);
+    for (const Tensor& x : inputs) CHECK(step(slab, x) == first);
+    CHECK(slab.live() == 0);
+    CHECK(slab.spilled() == 0);
+    CHECK(slab.extent() == measure.extent());
+  }
+}
+
+TEST_CASE("layer: parameters and state are named below it; ranks hold their part of the experts") {
+  run_on_threads(2, [](Communicator& comm) {
+    const auto router = router_options("token_choice", {});
+    MoeLayer layer(layer_options(4, "swiglu", false, 1, true), *router, kWidth, Precision::fp32(), {0.8, 0.6, 0.5},
+                   comm);
+    std::vector<std::string> names, states;
+    each_parameter(layer, [&](const std::string& name, Parameter& p) {
+      names.push_back(name);
+      if (p.group == Group::expert) check(p.first == comm.rank() * p.value.size(), name, " starts at ", p.first);
+    });
+    each_state(layer, [&](const std::string& name, Tensor&) { states.push_back(name); });
+    const std::vector<std::string> expected{"router.gate",    "experts.gate_up", "experts.down",
+                                            "shared.gate_up", "shared.down",     "shared_gate"};
+    check(names == expected, "the names of the parameters");
+    check(states == std::vector<std::string>{"router.bias"}, "the names of the states");
+    check(layer.experts().experts() == 2, "experts of a rank");
+  });
+}
+
+TEST_CASE("layer: refuses what does not fit") {
+  const auto router = router_options("token_choice", {});
+  const auto self = make_self_communicator();
+  const auto make = [&](MoeOptions options, Communicator& comm) {
+    MoeLayer(options, *router, kWidth, {}, {1, 1, 1}, comm);
+  };
+  CHECK_NOTHROW(make(layer_options(2), *self));
+  CHECK_THROWS_WITH_AS(make(layer_options(1), *self), doctest::Contains("k = 2, but there are 1 experts"), UserError);
+  CHECK_THROWS_WITH_AS(make(layer_options(4, "tanh"), *self), doctest::Contains("tanh"), UserError);
+  CHECK_THROWS_WITH_AS(make(layer_options(4, "gelu", false, 0, true), *self), doctest::Contains("shared_gate"),
+                       UserError);
+  MoeOptions no_width = layer_options(4);
+  no_width.expert_width = 0;
+  CHECK_THROWS_WITH_AS(make(no_width, *self), doctest::Contains("expert_width"), UserError);
+  CHECK_THROWS_WITH_AS(run_on_threads(3, [&](Communicator& comm) { make(layer_options(4), comm); }),
+                       doctest::Contains("moe.experts = 4 do not divide over 3 ranks"), UserError);
+}

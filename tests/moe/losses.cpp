@@ -1,0 +1,125 @@
+#include "moe/losses.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "distributed/communicator.h"
+#include "moe/weights.h"
+#include "ops/softmax.h"
+#include "tests/moe/support.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+namespace {
+
+Tensor uniform_probabilities(int64_t tokens, int64_t experts) {
+  Tensor p({tokens, experts}, DType::f64);
+  fill(p, 1. / double(experts));
+  return p;
+}
+
+/// T tokens, token t has the experts t and t + 1 modulo E.
+Pairs round_robin(int64_t tokens, int64_t experts) {
+  std::vector<int32_t> expert, offsets{0};
+  for (int64_t t = 0; t < tokens; ++t) {
+    expert.insert(expert.end(), {int32_t(t % experts), int32_t((t + 1) % experts)});
+    offsets.push_back(int32_t(expert.size()));
+  }
+  Pairs pairs;
+  pairs.expert = pairs.chosen = tensor_of(expert);
+  pairs.token_offsets = pairs.chosen_offsets = tensor_of(offsets);
+  pairs.logits = pairs.scores = uniform_probabilities(tokens, experts);
+  return pairs;
+}
+
+}  // namespace
+
+TEST_CASE("losses: uniform routing has balance 1, negative entropy -log E and z-loss log² E") {
+  const Pairs pairs = round_robin(12, 4);
+  const Tensor p = uniform_probabilities(12, 4), zero({12, 4}, DType::f64);
+  zero.zero();
+  for (const std::vector<int32_t>& scopes : {std::vector<int32_t>{0, 12}, {0, 4, 12}, {0, 0, 8, 12}}) {
+    const Tensor scope = tensor_of(scopes), counts = count_experts(pairs.expert, pairs.token_offsets, scope, 4);
+    CHECK(load_balance(p, counts, scope).item() == doctest::Approx(1));
+    CHECK(negative_entropy(p, scope).item() == doctest::Approx(-std::log(4)));
+  }
+  CHECK(router_z(zero).item() == doctest::Approx(std::log(4) * std::log(4)));
+}
+
+TEST_CASE("losses: values against the formulas, per scope weighed by tokens") {
+  const int64_t T = 300, E = 5;
+  const Tensor logits = random({T, E}, 1), p = softmax(logits), scope = tensor_of<int32_t>({0, 130, 131, 300});
+  const RandomPairs pairs = random_pairs(T, E, 3);
+  const Tensor counts = count_experts(pairs.expert, pairs.token_offsets, scope, E);
+  const auto at = scope.data<const int32_t>();
+  double balance = 0, entropy = 0, z = 0;
+  for (size_t s = 0; s < 3; ++s) {
+    double pairs_of_scope = 0;
+    std::vector<double> count(E), mean(E);
+    for (int64_t t = at[s]; t < at[s + 1]; ++t)
+      for (int64_t e = 0; e < E; ++e) mean[size_t(e)] += p.data<double>()[t * E + e] / (at[s + 1] - at[s]);
+    for (int32_t i = pairs.token_offsets.data<int32_t>()[at[s]]; i < pairs.token_offsets.data<int32_t>()[at[s + 1]];
+         ++i) {
+      ++count[size_t(pairs.expert.data<int32_t>()[i])];
+      ++pairs_of_scope;
+    }
+    const double tokens = double(at[s + 1] - at[s]) / double(T);
+    for (size_t e = 0; e < size_t(E); ++e) {
+      CHECK(counts.data<double>()[int64_t(s) * E + int64_t(e)] == count[e]);
+      if (pairs_of_scope > 0) balance += tokens * double(E) * count[e] / pairs_of_scope * mean[e];
+      entropy += tokens * mean[e] * std::log(mean[e]);
+    }
+  }
+  for (int64_t t = 0; t < T; ++t) {
+    double sum = 0;
+    for (int64_t e = 0; e < E; ++e) sum += std::exp(logits.data<double>()[t * E + e]);
+    z += std::log(sum) * std::log(sum) / double(T);
+  }
+  CHECK(load_balance(p, counts, scope).item() == doctest::Approx(balance));
+  CHECK(negative_entropy(p, scope).item() == doctest::Approx(entropy));
+  CHECK(router_z(logits).item() == doctest::Approx(z));
+
+  const auto balanced = [&](const auto& in) { return load_balance(softmax(in[0]), counts, scope); };
+  CHECK(gradient_error({logits}, balanced) < 1e-7);
+  CHECK(gradient_error({logits}, [&](const auto& in) { return negative_entropy(softmax(in[0]), scope); }) < 1e-7);
+  CHECK(gradient_error({logits}, [&](const auto& in) { return router_z(in[0]); }) < 1e-7);
+}
+
+TEST_CASE("losses: only those with a coefficient, by name, the global balance counts the step so far on all ranks") {
+  const Pairs pairs = round_robin(6, 3);
+  RouterContext context;
+  context.sequence_offsets = tensor_of<int32_t>({0, 2, 6});
+  LossOptions options;
+  CHECK(make_losses(options, pairs, pairs.scores, context).empty());
+  CHECK(options.none());
+  options = {.balance_coefficient = 0.5, .z_coefficient = 0.25, .entropy_coefficient = 0.125};
+  const Losses losses = make_losses(options, pairs, pairs.scores, context);
+  REQUIRE(losses.size() == 3);
+  CHECK(losses[0].name == "balance");
+  CHECK(losses[0].coefficient == 0.5);
+  CHECK(losses[1].name == "z");
+  CHECK(losses[2].name == "entropy");
+
+  Tensor p = softmax(random({6, 3}, 5));
+  options = {.balance_coefficient = 1, .balance_scope = "global"};
+  context.counts_so_far = tensor_of<double>({10, 0, 2});
+  const double mean_first[3] = {dot(p, tensor_of<double>({1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0})) / 6,
+                                dot(p, tensor_of<double>({0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0})) / 6,
+                                dot(p, tensor_of<double>({0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1})) / 6};
+  run_on_threads(2, [&](Communicator& comm) {  // each rank has 4 pairs per expert: 8 in all
+    RouterContext mine = context;
+    mine.comm = &comm;
+    const double found = make_losses(options, pairs, p, mine)[0].value.item();
+    CHECK(found == doctest::Approx(3 * (18 * mean_first[0] + 8 * mean_first[1] + 10 * mean_first[2]) / 36));
+  });
+  context.mode = Mode::eval;  // no step, no other ranks: what is here
+  CHECK(make_losses(options, pairs, p, context)[0].value.item() == doctest::Approx(1));
+}
+
+TEST_CASE("losses: no tokens") {
+  const Pairs pairs = round_robin(0, 3);
+  const LossOptions options{.balance_coefficient = 1, .z_coefficient = 1, .entropy_coefficient = 1};
+  for (const Loss& loss : make_losses(options, pairs, pairs.scores, {})) CHECK(loss.value.item() == 0);
+}
