@@ -35,7 +35,10 @@ void validate_router(const Config& c, const std::string& section, const RouterCh
   check(choice.options != nullptr, section, " has no options: use router_named");
   try {
     choice.options->validate(c.moe.layer.experts);
-  } catch (const UserError& e) { throw UserError(section + ": " + e.what() + given_in(c, section)); }
+  } catch (const UserError& e) {
+    const std::string where = section == "moe.router" ? "" : section + ": ";  // the options say moe.router.KEY
+    throw UserError(where + e.what() + given_in(c, section));
+  }
 }
 
 void validate_experts(const Config& c) {

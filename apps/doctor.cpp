@@ -37,14 +37,7 @@ std::string library(const char* name) {
 
 int doctor() {
   std::printf("processor     %s\n", processor().c_str());
-#if defined(__x86_64__)
-  const char* vectors = __builtin_cpu_supports("avx512f") ? "AVX-512"
-                        : __builtin_cpu_supports("avx2")  ? "AVX2"
-                                                          : "SSE2";
-#else
-  const char* vectors = "unknown";
-#endif
-  std::printf("vectors       %s; matrix products use the %s kernels\n", vectors, cpu::gemm_instruction_set());
+  std::printf("vectors       matrix products use the %s kernels\n", cpu::gemm_instruction_set());
   std::printf("threads       %d\n", threads());
   std::printf("peak          %.1f GFLOP/s f32, measured now\n", cpu::probe_peak(0.3) / 1e9);
   std::printf("memory        %s available\n", short_bytes(double(available_memory())).c_str());

@@ -75,7 +75,8 @@ int main(int argc, char** argv) try {
   verb->callback([&] { code = agon::doctor(); });
 
   verb = app.add_subcommand("help", "this table");
-  verb->callback([&] { std::fputs(app.help().c_str(), stdout); });
+  const std::string table = app.help();  // while parsing, `app` would answer with the help of the verb in hand
+  verb->callback([&] { std::fputs(table.c_str(), stdout); });
 
   try {
     app.parse(argc, argv);

@@ -17,7 +17,7 @@ struct Sequences {
   Tensor token;           // [T] i32
   Tensor position;        // [T] i32, from 0 in each sequence
   Tensor offsets;         // [B+1] i32
-  int64_t first_row = 0;  // global number of the first token in the step: what keyed random draws count from
+  int64_t first_row = 0;  // number of the first token, counted over the run: what keyed random draws count from
 };
 
 /// Keys and values of the tokens seen so far, for one sequence: generation costs O(context) a token.

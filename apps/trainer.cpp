@@ -39,10 +39,14 @@ std::string first_non_finite_in(LanguageModel& model, const Sequences& at, const
   });
   if (!found.empty()) return found;
   const Tape::Pause pause;
-  const Passed passed = model(at, context, nullptr, [&](int block, const char* what, const Tensor& x) {
-    if (found.empty() && !finite(x)) found = text("output of blocks.", block, ".", what);
-  });
-  if (found.empty() && !finite(passed.hidden)) found = "output of the last norm";
+  try {
+    const Passed passed = model(at, context, nullptr, [&](int block, const char* what, const Tensor& x) {
+      if (found.empty() && !finite(x)) found = text("output of blocks.", block, ".", what);
+    });
+    if (found.empty() && !finite(passed.hidden)) found = "output of the last norm";
+  } catch (const Error&) {  // a router refuses scores that are NaN
+    if (found.empty()) throw;
+  }
   return found;
 }
 
@@ -60,7 +64,17 @@ RouterContext Trainer::context(int64_t step) const {
 void Trainer::forward_backward(const Batch& batch, int64_t step, double share, Sums& sums) {
   const Sequences at = sequences_of(batch);
   Tape tape(optimizer_.parameters());
-  const Passed passed = model_(at, context(step));
+  const auto fail = [&] {
+    const std::string where = first_non_finite_in(model_, at, context(step));
+    throw Error(text("step ", step, ": the loss is not finite; first found in the ",
+                     where.empty() ? "head or a routing loss" : where, "; the optimizer was not applied"));
+  };
+  Passed passed;
+  try {
+    passed = model_(at, context(step));
+  } catch (const UserError&) { throw; } catch (const Error&) {
+    fail();
+  }
   CrossEntropy head;
   {
     const Part part("head");
@@ -76,11 +90,7 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
       total = add(total, scale(loss.value, loss.coefficient * share));
       sums.losses[loss.name] += loss.value.item() * share / double(with_experts);
     }
-  if (!std::isfinite(total.item())) {
-    const std::string where = first_non_finite_in(model_, at, context(step));
-    throw Error(text("step ", step, ": the loss is not finite; first found in the ",
-                     where.empty() ? "head or a routing loss" : where, "; the optimizer was not applied"));
-  }
+  if (!std::isfinite(total.item())) fail();
   for (size_t i = 0, layer = 0; i < passed.statistics.size(); ++i) {
     const Statistics& s = passed.statistics[i];
     if (!s.load) continue;

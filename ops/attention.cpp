@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -160,6 +161,8 @@ void Attention::Backward::cpu(const Tensor& dq, const Tensor& dk, const Tensor& 
         means[i] =
             cpu::sum_lanes<A>(width, [=](int64_t c) { return A(answers[i * width + c]) * A(slopes[i * width + c]); });
     });
+    const int64_t used = key_offsets.data<const int32_t>().back() * groups * width;
+    for (const Tensor* unseen : {&dk, &dv}) std::ranges::fill(unseen->data<T>().subspan(size_t(used)), T{});
     const A scale = A(1 / std::sqrt(double(width)));
     parallel_tasks(int64_t(all.size()) * groups, [&](int64_t task) {
       const cpu::Sequence& s = all[size_t(task / groups)];

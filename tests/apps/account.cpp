@@ -19,7 +19,8 @@ norm = "layer"
 position = "learned"
 tied = true
 bias = true
-)", "gpt2");
+)",
+                                "gpt2");
   LanguageModel model(c, 50257, *comm);
   const Account a = account(model);
   CHECK(a.parameters == 124439808);
@@ -45,10 +46,12 @@ expert_width = 24
 every = 2
 [moe.router]
 k = 2
-)", "moe");
+)",
+                                "moe");
   LanguageModel model(c, 50, *comm);
   const Account a = account(model);
-  const double attention = 4 * 16 * 16, dense = 3 * 16 * 48, expert = 3 * 16 * 24, gate = 8 * 16, norms = 5 * 16, table = 50 * 16;
+  const double attention = 4 * 16 * 16, dense = 3 * 16 * 48, expert = 3 * 16 * 24, gate = 8 * 16, norms = 5 * 16,
+               table = 50 * 16;
   CHECK(a.parameters == int64_t(2 * attention + dense + 8 * expert + gate + norms + 2 * table));
   CHECK(a.active == doctest::Approx(2 * attention + dense + 2 * expert + gate + norms + 2 * table));
   CHECK(a.forward_flops == doctest::Approx(2 * (2 * attention + dense + 2 * expert + gate + table) + 2 * 4 * 16 * 16));

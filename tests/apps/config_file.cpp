@@ -59,5 +59,5 @@ TEST_CASE("config_file: contradictions are refused with the place of the value")
   check_contains(user_error([] { parse_config("", "a.toml", std::vector<std::string>{"model.heads=3"}); }),
                  {"model.heads (command line)"});
   check_contains(user_error([] { parse_config("[moe]\nexperts = 2\n[moe.router]\nk = 3", "a.toml"); }),
-                 {"moe.router: ", "k from a.toml:4", "3", "2"});
+                 {"moe.router.k = 3", "k from a.toml:4", "3", "2"});
 }

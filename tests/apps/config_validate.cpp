@@ -52,7 +52,7 @@ TEST_CASE("config_validate: experts") {
   const ToyStrategies strategies;
   const Config c = with_experts();
   check_contains(refused(c, [](Config& x) { x.moe.layer.experts = 1; }),
-                 {"moe.router: ", "k = 2 exceeds the 1 experts"});
+                 {"moe.router.k = 2 exceeds the 1 experts"});
   check_contains(refused(c, [](Config& x) { x.parallel.expert = 3; }), {"parallel.expert", "8 experts", "3 ranks"});
   check_contains(refused(c, [](Config& x) { x.moe.layer.shared_gate = true; }),
                  {"moe.shared_gate", "moe.shared_experts"});

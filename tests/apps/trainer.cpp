@@ -2,72 +2,15 @@
 
 #include <doctest/doctest.h>
 
-#include <limits>
+#include <cmath>
+#include <tuple>
 
-#include "apps/config_file.h"
-#include "apps/evaluate.h"
 #include "core/copy.h"
-#include "core/parallel.h"
+#include "tests/apps/tiny_run.h"
 #include "tests/support/gradient.h"
 
 using namespace agon;
 using namespace agon::testing;
-
-namespace {
-
-const char* const kTiny = R"(
-threads = 1
-[data]
-builtin_bytes = 60000
-[model]
-layers = 2
-width = 16
-heads = 2
-sequence = 16
-dropout = 0.1
-[moe]
-experts = 4
-expert_width = 12
-every = 2
-[moe.router]
-k = 2
-z_coefficient = 0.001
-bias_rate = 0.001
-[train]
-steps = 20
-batch = 4
-[optimizer]
-warm_up = 5
-)";
-
-/// A whole run without files.
-struct Tiny {
-  Config config;
-  std::unique_ptr<Communicator> comm = make_self_communicator();
-  Corpus corpus;
-  LanguageModel model;
-  Optimizer optimizer;
-  TrainingData data;
-  Trainer trainer;
-
-  explicit Tiny(const std::vector<std::string>& overrides = {})
-      : config(parse_config(kTiny, "tiny", overrides)),
-        corpus(load_corpus(config.data)),
-        model(config, corpus.tokenizer->vocabulary(), *comm),
-        optimizer(parameters(model), config.optimizer),
-        data(corpus, config.data, config.model.sequence, config.train.batch, uint64_t(config.seed)),
-        trainer(config, model, optimizer, data) {
-    set_threads(int(config.threads));
-  }
-  ~Tiny() { set_threads(0); }
-  std::vector<double> losses(int64_t n) {
-    std::vector<double> all;
-    for (int64_t i = 0; i < n; ++i) all.push_back(trainer.step(i, i).loss);
-    return all;
-  }
-};
-
-}  // namespace
 
 TEST_CASE("trainer: learns, reports losses and loads") {
   Tiny tiny({"optimizer.rate=0.01"});
@@ -127,31 +70,31 @@ TEST_CASE("trainer: what measure says is what a step takes") {
 TEST_CASE("trainer: a loss that is not finite names step, layer and tensor, and changes nothing") {
   Tiny tiny;
   tiny.losses(1);
-  Parameter* poisoned = nullptr;
-  each_parameter(tiny.model, [&](const std::string& path, Parameter& p) {
-    if (path == "blocks.1.attention.out.weight") poisoned = &p;
-  });
-  REQUIRE(poisoned);
-  std::vector<Tensor> before;
-  for (Parameter* p : tiny.optimizer.parameters()) before.push_back(clone(p->master));
-  poisoned->value.data<float>()[3] = std::numeric_limits<float>::infinity();
-  CHECK_THROWS_WITH_AS(tiny.trainer.step(1, 1), doctest::Contains("parameter blocks.1.attention.out.weight"), Error);
-  poisoned->value.data<float>()[3] = 3e38f;  // finite, but not what it makes
-  CHECK_THROWS_WITH_AS(tiny.trainer.step(1, 1), doctest::Contains("step 1"), Error);
-  poisoned->value.data<float>()[3] = before[size_t(std::ranges::find(tiny.optimizer.parameters(), poisoned) - tiny.optimizer.parameters().begin())].data<float>()[3];
-  for (size_t i = 0; i < before.size(); ++i) CHECK(identical(before[i], tiny.optimizer.parameters()[i]->master));
-}
-
-TEST_CASE("evaluate: every target once, whatever the batch, and the loss of the head") {
-  Tiny tiny;
-  const EvaluationData data(tiny.corpus.valid, *tiny.corpus.tokenizer, tiny.config.data, 16);
-  Step arena;
-  const Evaluation one = evaluate(tiny.model, data, 1, Mode::eval, arena), many = evaluate(tiny.model, data, 7, Mode::eval, arena);
-  CHECK(one.tokens == int64_t(tiny.corpus.valid.id.size()) - 1);
-  CHECK(one.tokens == many.tokens);
-  CHECK(one.loss == doctest::Approx(many.loss).epsilon(1e-12));
-  CHECK(one.loss == doctest::Approx(5.55).epsilon(0.02));
-  CHECK(one.bits_per_byte == doctest::Approx(one.loss * double(one.tokens) / double(one.bytes) / std::log(2.0)));
-  CHECK(one.experts_per_token == 2);
-  CHECK(one.load == many.load);
+  const auto poison = [&](const std::string& path, double value) {
+    Tensor before;
+    each_parameter(tiny.model, [&](const std::string& name, Parameter& p) {
+      if (name != path) return;
+      before = clone(p.value);
+      fill(p.value, value);
+    });
+    return before;
+  };
+  const auto restore = [&](const std::string& path, const Tensor& before) {
+    each_parameter(tiny.model, [&](const std::string& name, Parameter& p) {
+      if (name == path) copy(p.value, before);
+    });
+  };
+  std::vector<Tensor> all;
+  for (Parameter* p : tiny.optimizer.parameters()) all.push_back(clone(p->master));
+  for (const auto& [path, value, message] :
+       {std::tuple{"blocks.1.attention.out.weight", double(INFINITY),
+                   "step 1: the loss is not finite; first found in the parameter blocks.1.attention.out.weight"},
+        {"blocks.0.feed_forward.gate_up", 1e25,
+         "step 1: the loss is not finite; first found in the output of blocks.0.feed_forward"}}) {
+    const Tensor before = poison(path, value);
+    CHECK_THROWS_WITH_AS(tiny.trainer.step(1, 1), doctest::Contains(message), Error);
+    restore(path, before);
+  }
+  for (size_t i = 0; i < all.size(); ++i) CHECK(identical(all[i], tiny.optimizer.parameters()[i]->master));
+  CHECK(std::isfinite(tiny.trainer.step(1, 1).loss));
 }

@@ -21,7 +21,7 @@ struct ToyOptions final : RouterOptions {
     if (extended) v("extra", extra, Range::any(), "known to toy_extended only");
   }
   void validate(int64_t experts) const override {
-    require(k <= experts, "k = ", k, " exceeds the ", experts, " experts");
+    require(k <= experts, "moe.router.k = ", k, " exceeds the ", experts, " experts");
   }
   double experts_per_token() const override { return double(k); }
   std::unique_ptr<Router> make(const RouterSize&) const override { throw Error("a toy routes nothing"); }

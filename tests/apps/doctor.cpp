@@ -1,0 +1,14 @@
+#include <doctest/doctest.h>
+
+#include "tests/apps/run_folder.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+TEST_CASE("doctor: says what is here and why something is not") {
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  CHECK(doctor() == 0);
+  for (const char* what : {"processor ", "kernels", "threads ", "GFLOP/s", "CUDA ", "NCCL ", "MPI ", "self, threads"})
+    CHECK(quiet.text().find(what) != std::string::npos);
+}

@@ -1,0 +1,42 @@
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "core/error.h"
+#include "tests/apps/tiny_run.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+namespace {
+
+/// The losses in tests/golden/NAME.txt, one a line.
+std::vector<double> golden(const std::string& name) {
+  std::ifstream in(std::string(AGON_SOURCE_DIR) + "/tests/golden/" + name + ".txt");
+  std::vector<double> losses;
+  for (std::string line; std::getline(in, line);) losses.push_back(std::strtod(line.c_str(), nullptr));
+  return losses;
+}
+
+}  // namespace
+
+// A change that is not meant to change numbers leaves these as they are; one that is writes them anew (the message below
+// has them) and says why. The tolerance covers the last bits of libm's log, erf, pow and cos, which differ between
+// processors; products and exponentials are the same everywhere.
+TEST_CASE("golden losses: 20 steps of a tiny model") {
+  for (const auto& [precision, tolerance] : {std::pair{"f64", 1e-10}, {"fp32", 1e-5}, {"bf16", 1e-3}}) {
+    Tiny tiny({text("precision=", precision)});
+    const std::vector<double> losses = tiny.losses(20), expected = golden(text("token_choice.", precision));
+    std::string found;
+    for (const double loss : losses) {
+      char line[32];
+      std::snprintf(line, sizeof line, "%.17g\n", loss);
+      found += line;
+    }
+    CAPTURE(std::string(precision));
+    INFO("these losses:\n" << found);
+    REQUIRE(expected.size() == losses.size());
+    for (size_t i = 0; i < losses.size(); ++i) CHECK(losses[i] == doctest::Approx(expected[i]).epsilon(tolerance));
+  }
+}
