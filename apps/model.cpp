@@ -133,7 +133,7 @@ Tensor LanguageModel::dropped(const Tensor& x, const Sequences& at, const Router
 }
 
 Passed LanguageModel::operator()(const Sequences& at, const RouterContext& given, KeyValueCache* cache,
-                                 const Watcher& watch) {
+                                 const Watcher& watch, std::span<const Tensor> counts_so_far) {
   RouterContext context = given;
   context.sequence_offsets = at.offsets;
   context.token = at.token;
@@ -170,6 +170,7 @@ Passed LanguageModel::operator()(const Sequences& at, const RouterContext& given
     } else {
       const Part part("feed-forward");
       context.layer = index;
+      if (!counts_so_far.empty()) context.counts_so_far = counts_so_far[i];
       LayerOutput out = (*block.experts)(block.feed_forward_norm(h), context);
       h = add(h, dropped(out.y, at, context, 2 * uint64_t(index) + 2));
       passed.losses.push_back(std::move(out.losses));

@@ -2,6 +2,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "apps/config.h"
@@ -95,9 +96,10 @@ class LanguageModel {
  public:
   LanguageModel(const Config& config, int64_t vocabulary, Communicator& comm);
 
-  /// The tokens through all blocks. `context` carries step, mode and seed; `cache` is for generation.
+  /// The tokens through all blocks. `context` carries step, mode and seed; `cache` is for generation; `counts_so_far`
+  /// is RouterContext's, one per block (empty for all: the first micro-batch).
   Passed operator()(const Sequences& at, const RouterContext& context, KeyValueCache* cache = nullptr,
-                    const Watcher& watch = {});
+                    const Watcher& watch = {}, std::span<const Tensor> counts_so_far = {});
   /// Logits of the last token of each row of `hidden` [n, D] -> [n, V].
   Tensor logits(const Tensor& hidden) const;
   const Parameter& head() const { return head_ ? head_ : embedding_; }

@@ -15,12 +15,17 @@ namespace agon {
 /// What the micro-batches of one step add up to.
 struct Trainer::Sums {
   double loss = 0, dropped = 0;
-  std::map<std::string, double> losses;   // means over layers
-  std::vector<std::vector<double>> load;  // per layer with experts
-  std::vector<int> layers;                // the blocks that `load` is of
+  std::map<std::string, double> losses;           // means over layers
+  std::vector<std::vector<double>> load, chosen;  // per block, empty for dense ones; before dropping: chosen
 };
 
 namespace {
+
+/// sum += t, element by element; an empty sum is one of zeros.
+void accumulate(std::vector<double>& sum, const Tensor& t) {
+  sum.resize(size_t(t.size()));
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += t.data<const double>()[i];
+}
 
 bool finite(const Tensor& x) {
   return visit_float(x.dtype(), [&]<class T>() {
@@ -63,6 +68,13 @@ RouterContext Trainer::context(int64_t step) const {
 
 void Trainer::forward_backward(const Batch& batch, int64_t step, double share, Sums& sums) {
   const Sequences at = sequences_of(batch);
+  sums.load.resize(model_.blocks().size());
+  sums.chosen.resize(model_.blocks().size());
+  std::vector<Tensor> counts_so_far;
+  for (size_t i = 0; i < sums.chosen.size(); ++i) {
+    if (model_.blocks()[i].experts) sums.chosen[i].resize(size_t(config_.moe.layer.experts));
+    counts_so_far.push_back(tensor_of(sums.chosen[i]));
+  }
   Tape tape(optimizer_.parameters());
   const auto fail = [&] {
     const std::string where = first_non_finite_in(model_, at, context(step));
@@ -71,7 +83,7 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
   };
   Passed passed;
   try {
-    passed = model_(at, context(step));
+    passed = model_(at, context(step), nullptr, {}, counts_so_far);
   } catch (const UserError&) { throw; } catch (const Error&) {
     fail();
   }
@@ -91,17 +103,13 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
       sums.losses[loss.name] += loss.value.item() * share / double(with_experts);
     }
   if (!std::isfinite(total.item())) fail();
-  for (size_t i = 0, layer = 0; i < passed.statistics.size(); ++i) {
-    const Statistics& s = passed.statistics[i];
-    if (!s.load) continue;
-    if (sums.load.size() == layer) {
-      sums.load.emplace_back(size_t(s.load.size()), 0.0);
-      sums.layers.push_back(int(i));
-    }
-    for (size_t e = 0; e < sums.load[layer].size(); ++e) sums.load[layer][e] += s.load.data<const double>()[e];
-    if (const auto it = s.scalars.find("dropped"); it != s.scalars.end())
+  for (size_t i = 0; i < passed.statistics.size(); ++i) {
+    const Statistics& figures = passed.statistics[i];
+    if (!figures.load) continue;
+    accumulate(sums.load[i], figures.load);
+    accumulate(sums.chosen[i], figures.chosen);
+    if (const auto it = figures.scalars.find("dropped"); it != figures.scalars.end())
       sums.dropped += it->second * share / double(with_experts);
-    ++layer;
   }
   tape.backward(total);
 }
@@ -127,8 +135,8 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
     throw Error(text("step ", step, ": the gradient is not finite; first found in the gradient of ",
                      p ? p->name : std::string("(its norm overflows)"), "; the optimizer was not applied"));
   }
-  for (size_t i = 0; i < sums.layers.size(); ++i)
-    model_.blocks()[size_t(sums.layers[i])].experts->router().after_step(tensor_of(sums.load[i]));
+  for (size_t i = 0; i < sums.chosen.size(); ++i)
+    if (const auto& layer = model_.blocks()[i].experts) layer->router().after_step(tensor_of(sums.chosen[i]));
 
   StepReport r;
   r.step = step + 1;
@@ -137,7 +145,8 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
   r.gradient_norm = outcome.gradient_norm;
   r.tokens = data_.tokens_per_step();
   r.losses = std::move(sums.losses);
-  r.load = std::move(sums.load);
+  for (auto& load : sums.load)
+    if (!load.empty()) r.load.push_back(std::move(load));
   r.dropped = sums.dropped;
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return r;

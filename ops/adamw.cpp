@@ -1,6 +1,8 @@
 #include "ops/adamw.h"
 
+#include <Eigen/Core>
 #include <cmath>
+#include <type_traits>
 
 #include "ops/cpu/map.h"
 
@@ -26,6 +28,12 @@ struct Constants {
         decay(A(decay_of_this)) {}
 };
 
+/// A piece of a tensor in Eigen's vector arithmetic: the compiler alone keeps std::sqrt scalar, for the sake of errno.
+template <class T>
+using Piece =
+    Eigen::Map<std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
+                                  Eigen::Array<T, Eigen::Dynamic, 1>>>;
+
 }  // namespace
 
 void AdamW::Update::cpu(const Parameter& parameter, const Moments& moments, const AdamWOptions& options, double decay) {
@@ -38,12 +46,12 @@ void AdamW::Update::cpu(const Parameter& parameter, const Moments& moments, cons
     const bool rounds = parameter.value.dtype() == DType::bf16;
     bf16* const rounded = rounds ? parameter.value.data<bf16>().data() : nullptr;
     parallel_ranges(parameter.master.size(), cpu::kGrain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const A g = gradient[i] * c.scale;
-        const A m = first[i] = c.beta1 * first[i] + c.rest1 * g;
-        const A v = second[i] = c.beta2 * second[i] + c.rest2 * g * g;
-        w[i] -= c.rate * (m * c.correction1 / (std::sqrt(v * c.correction2) + c.epsilon) + c.decay * w[i]);
-      }
+      const int64_t n = end - begin;
+      Piece<A> W(w + begin, n), M(first + begin, n), V(second + begin, n);
+      const auto G = Piece<const A>(gradient + begin, n) * c.scale;
+      M = c.beta1 * M + c.rest1 * G;
+      V = c.beta2 * V + c.rest2 * G * G;
+      W -= c.rate * (M * c.correction1 / ((V * c.correction2).sqrt() + c.epsilon) + c.decay * W);
       if (rounds)
         for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(w[i]);
     });

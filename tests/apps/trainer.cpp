@@ -45,6 +45,17 @@ TEST_CASE("trainer: micro-batches add up to the whole batch") {
   }
 }
 
+TEST_CASE("trainer: a balance loss of global scope sees the step's earlier micro-batches") {
+  Tiny global({"precision=f64", "moe.router.balance_scope=global", "train.micro_batch=1"});
+  Tiny batch({"precision=f64", "train.micro_batch=1"});
+  const double a = global.trainer.step(0, 0).losses.at("balance"), b = batch.trainer.step(0, 0).losses.at("balance");
+  CHECK(a != b);
+  CHECK(a == doctest::Approx(b).epsilon(0.3));
+  Tiny whole({"precision=f64", "moe.router.balance_scope=global"}), same({"precision=f64"});
+  CHECK(whole.trainer.step(0, 0).losses.at("balance") ==
+        doctest::Approx(same.trainer.step(0, 0).losses.at("balance")).epsilon(1e-12));
+}
+
 TEST_CASE("trainer: the same bits twice and at any thread count, in every precision") {
   for (const char* precision : {"precision=fp32", "precision=bf16", "precision=f64"}) {
     const auto once = Tiny({precision}).losses(4);

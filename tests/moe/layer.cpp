@@ -184,7 +184,7 @@ TEST_CASE("layer: leaves no memory behind and asks for the same addresses whatev
   }
 }
 
-TEST_CASE("layer: parameters and state are named below it; ranks hold their part of the experts") {
+TEST_CASE("layer: parameters and state are named below it, ranks hold their part of the experts") {
   run_on_threads(2, [](Communicator& comm) {
     const auto router = router_options("token_choice", {});
     MoeLayer layer(layer_options(4, "swiglu", false, 1, true), *router, kWidth, Precision::fp32(), {0.8, 0.6, 0.5},
