@@ -206,6 +206,7 @@ int Run::operator()() {
     }
   }
   std::fputs(time_table(stop_timing()).c_str(), stdout);
+  std::printf("memory:     %s resident at most\n", short_bytes(double(peak_resident())).c_str());
   std::printf("checkpoint: %s/checkpoints/step-%lld\nlog:        %s/log.jsonl\n", config_.train.out.c_str(),
               static_cast<long long>(state_.step), config_.train.out.c_str());
   if (code)

@@ -6,7 +6,7 @@ namespace agon::cpu {
 
 namespace {
 
-__attribute__((target("avx512f"), optimize("O3", "unroll-loops"))) float run_avx512() {
+__attribute__((target("avx512f"))) float run_avx512() {
   const __m512 multiplier = _mm512_set1_ps(0.999f), addend = _mm512_set1_ps(1e-3f);
   __m512 x[kChains];
   for (int i = 0; i < kChains; ++i) x[i] = _mm512_set1_ps(float(i));
@@ -15,7 +15,7 @@ __attribute__((target("avx512f"), optimize("O3", "unroll-loops"))) float run_avx
   for (int i = 1; i < kChains; ++i) x[0] = _mm512_add_ps(x[0], x[i]);
   return x[0][0];
 }
-__attribute__((target("avx2,fma"), optimize("O3", "unroll-loops"))) float run_avx2() {
+__attribute__((target("avx2,fma"))) float run_avx2() {
   const __m256 multiplier = _mm256_set1_ps(0.999f), addend = _mm256_set1_ps(1e-3f);
   __m256 x[kChains];
   for (int i = 0; i < kChains; ++i) x[i] = _mm256_set1_ps(float(i));
