@@ -17,22 +17,22 @@ struct ModelOptions {
   int64_t layers = 4;
   int64_t width = 128;
   int64_t heads = 4;
-  int64_t kv_heads = 0;           // 0: as many as heads
-  int64_t head_width = 0;         // 0: width / heads
-  int64_t feed_forward = 0;       // 0: 8/3 width for swiglu, 4 width otherwise, rounded up to a multiple of 8
+  int64_t kv_heads = 0;      // 0: as many as heads
+  int64_t head_width = 0;    // 0: width / heads
+  int64_t feed_forward = 0;  // 0: 8/3 width for swiglu, 4 width otherwise, rounded up to a multiple of 8
   std::string activation = "swiglu";
-  std::string norm = "rms";       // rms | layer
+  std::string norm = "rms";  // rms | layer
   double norm_epsilon = 1e-5;
   std::string position = "rope";  // rope | learned
   double rope_theta = 10000;
   bool qk_norm = false;
-  bool bias = false;              // in linear layers and layer norms
-  bool tied = false;              // head = embedding
+  bool bias = false;  // in linear layers and layer norms
+  bool tied = false;  // head = embedding
   double dropout = 0;
-  double init = 0.02;             // standard deviation of every matrix's initial weights
-  bool scaled_init = true;        // projections back into the residual stream: init / sqrt(2 layers), as GPT-2
-  int64_t sequence = 128;         // context length
-  bool recompute = false;         // attention and dense feed-forwards run again in the backward pass
+  double init = 0.02;       // standard deviation of every matrix's initial weights
+  bool scaled_init = true;  // projections back into the residual stream: init / sqrt(2 layers), as GPT-2
+  int64_t sequence = 128;   // context length
+  bool recompute = false;   // attention and dense feed-forwards run again in the backward pass
 
   /// `feed_forward`, or its default.
   int64_t feed_forward_width() const {
@@ -74,12 +74,12 @@ struct MoeConfig {
 /// [train]
 struct TrainOptions {
   int64_t steps = 1000;
-  int64_t batch = 8;          // sequences per optimizer step, over all ranks
-  int64_t micro_batch = 0;    // sequences at a time; 0: the whole batch
+  int64_t batch = 8;        // sequences per optimizer step, over all ranks
+  int64_t micro_batch = 0;  // sequences at a time; 0: the whole batch
   std::string out = "runs/agon";
-  int64_t eval_every = 100;   // 0: only at the end
-  int64_t eval_tokens = 0;    // 0: the whole validation part
-  int64_t sample_every = 0;   // 0: never
+  int64_t eval_every = 100;  // 0: only at the end
+  int64_t eval_tokens = 0;   // 0: the whole validation part
+  int64_t sample_every = 0;  // 0: never
   int64_t sample_tokens = 200;
   std::string sample_prompt = "";
   int64_t checkpoint_every = 0;  // 0: only at the end
@@ -96,8 +96,8 @@ struct OptimizerOptions {
   int64_t warm_up = 100;            // steps
   double decay_share = 0.2;         // wsd: the share of the steps that decays
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double weight_decay = 0.1;        // on matrices only
-  double clip = 1;                  // global gradient norm; 0: none
+  double weight_decay = 0.1;  // on matrices only
+  double clip = 1;            // global gradient norm; 0: none
 
   void visit(OptionVisitor& v);
 };
@@ -111,8 +111,8 @@ struct ParallelOptions {
 
 /// [log]
 struct LogOptions {
-  int64_t every = 10;        // steps between progress lines when the output is no terminal
-  int64_t jsonl_every = 1;   // steps between lines of log.jsonl
+  int64_t every = 10;           // steps between progress lines when the output is no terminal
+  int64_t jsonl_every = 1;      // steps between lines of log.jsonl
   std::string format = "auto";  // auto | live | plain | none
 
   void visit(OptionVisitor& v);
@@ -134,6 +134,8 @@ struct Config {
 
   void visit_top(OptionVisitor& v);  // the keys outside every section
   Precision numbers() const;         // `precision` as dtypes
+  /// Sequences that a micro-batch must hold a multiple of: the least common multiple of the layers' routing groups.
+  int64_t routing_group() const;
 
   /// Throws UserError when options contradict each other: k > experts, heads that do not divide, ...
   void validate() const;

@@ -29,8 +29,8 @@ std::vector<Value> values_of(const Config& config) {
 }  // namespace
 
 std::span<const std::string> free_on_resume() {
-  static const std::vector<std::string> keys{"threads",    "device",     "train.steps", "train.out",        "log.*",
-                                             "data.train", "data.valid", "parallel.*",  "train.micro_batch"};
+  static const std::vector<std::string> keys{"threads", "device",     "train.steps", "train.out",
+                                             "log.*",   "data.train", "data.valid",  "parallel.*"};
   return keys;
 }
 

@@ -1,4 +1,6 @@
 #include <filesystem>
+#include <numeric>
+#include <string_view>
 
 #include "apps/config.h"
 #include "core/device.h"
@@ -6,6 +8,17 @@
 namespace agon {
 
 namespace {
+
+/// Finds the option `group` of a strategy that has one.
+struct GroupOption final : OptionVisitor {
+  int64_t group = 0;
+  void operator()(const char* name, int64_t& value, Range, const char*) override {
+    if (std::string_view(name) == "group") group = value;
+  }
+  void operator()(const char*, double&, Range, const char*) override {}
+  void operator()(const char*, bool&, const char*) override {}
+  void operator()(const char*, std::string&, const std::vector<std::string>&, const char*) override {}
+};
 
 void validate_model(const Config& c) {
   const ModelOptions& m = c.model;
@@ -68,6 +81,18 @@ void validate_experts(const Config& c) {
 
 }  // namespace
 
+int64_t Config::routing_group() const {
+  if (!moe.enabled) return 1;
+  int64_t all = 1;
+  for (int64_t block = 0; block < model.layers; ++block) {
+    if (!moe.has_experts(block)) continue;
+    GroupOption option;
+    moe.router_of(block).options->visit(option);
+    if (option.group > 0) all = std::lcm(all, option.group);
+  }
+  return all;
+}
+
 void Config::validate() const {
   require(device != "cuda" || kHasCuda, named("device"),
           ": \"cuda\", but this program was built without CUDA; expected \"cpu\"");
@@ -78,6 +103,11 @@ void Config::validate() const {
   require(train.micro_batch == 0 || train.batch % train.micro_batch == 0, named("train.micro_batch"), ": ",
           train.micro_batch, " does not divide the batch of ", train.batch,
           "; expected a divisor of train.batch, or 0 for the whole batch");
+  const int64_t group = routing_group(), micro = train.micro_batch ? train.micro_batch : train.batch;
+  require(micro % group == 0, named("moe.router.group"), ": routing groups of ", group,
+          " sequences do not fill a micro-batch of ", micro, "; expected a divisor of it");
+  require(group == 1 || !data.mask_documents, named("data.mask_documents"), ": true, with routing groups of ", group,
+          " sequences: a group of whole documents is not supported in this version");
   require(!train.out.empty(), named("train.out"), ": empty; expected the run directory");
   require(optimizer.schedule == "constant" || optimizer.final_rate <= optimizer.rate, named("optimizer.final_rate"),
           ": ", optimizer.final_rate, " is above the rate of ", optimizer.rate, "; expected at most optimizer.rate");

@@ -99,7 +99,7 @@ class Hash {
 std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& kind, const Documents& train,
                                                 const Documents& valid) {
   if (kind == "bytes") return make_byte_tokenizer();
-  require(kind == "chars", "data.tokenizer = \"", kind, "\": only bytes and chars are supported in this version");
+  if (kind != "chars") return load_tokenizer(kind);
   return make_char_tokenizer(train.text, train.source, train.text.size() > 1 || valid.text.size() > 1);
 }
 

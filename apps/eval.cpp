@@ -20,7 +20,8 @@ int eval(const EvalArguments& arguments) {
             ": the run has no validation part (data.valid_share = 0); name a text with --data");
     tokens = std::move(corpus.valid);
   }
-  const EvaluationData data(tokens, *loaded.tokenizer, c.data, c.model.sequence, c.train.eval_tokens);
+  const EvaluationData data(tokens, *loaded.tokenizer, c.data, c.model.sequence,
+                            arguments.data.empty() ? c.train.eval_tokens : 0);
   Step arena;
   const Evaluation e =
       evaluate(*loaded.model, data, c.train.micro_batch ? c.train.micro_batch : c.train.batch, Mode::eval, arena);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 
 #include "apps/training_state.h"
@@ -12,9 +13,7 @@ int generate_text(const GenerateArguments& arguments) {
   const Tokenizer& tokenizer = *loaded.tokenizer;
   std::vector<int32_t> prompt = tokenizer.encode(arguments.prompt, "--prompt");
   std::fputs(arguments.prompt.c_str(), stdout);
-  if (prompt.empty())
-    prompt = tokenizer.end_of_document() >= 0 ? std::vector{tokenizer.end_of_document()}
-                                              : tokenizer.encode("\n", "--prompt");
+  if (prompt.empty()) prompt = {std::max(0, tokenizer.end_of_document())};
   Utf8Stream whole;
   generate(*loaded.model, prompt, arguments.sampling, tokenizer.end_of_document(), [&](int32_t id) {
     const std::string piece = whole.push(tokenizer.piece(id));

@@ -38,7 +38,10 @@ int info(const std::string& what, const std::vector<std::string>& overrides) {
   const auto comm = make_self_communicator();
   if (what.ends_with(".toml") && std::filesystem::is_regular_file(what)) {
     const Config config = load_config(what, overrides);
-    LanguageModel model(config, load_corpus(config.data).tokenizer->vocabulary(), *comm);
+    // Only characters have to be collected from the text.
+    const auto tokenizer =
+        config.data.tokenizer == "bytes" ? make_byte_tokenizer() : load_corpus(config.data).tokenizer;
+    LanguageModel model(config, tokenizer->vocabulary(), *comm);
     print_model(model);
     return 0;
   }

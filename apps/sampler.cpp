@@ -10,6 +10,7 @@
 namespace agon {
 
 int32_t sample(std::span<const float> logits, const SamplingOptions& o, double draw) {
+  for (size_t i = 0; i < logits.size(); ++i) check(!std::isnan(logits[i]), "the logit of token ", i, " is NaN");
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   std::ranges::sort(order, [&](int32_t a, int32_t b) {

@@ -1,6 +1,8 @@
 #include <malloc.h>
 
+#include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 
 #include "apps/account.h"
@@ -32,11 +34,13 @@ class Run {
 
  private:
   std::optional<Checkpoint> continue_from();
+  void refuse_other(const Config& before) const;
   void evaluate(StepReport& report);
   void sample();
   void save();
   bool improved(const StepReport& report) const {
-    return report.evaluated && (state_.best_val_loss < 0 || report.val_loss < state_.best_val_loss);
+    return report.evaluated && std::isfinite(report.val_loss) &&
+           (state_.best_val_loss < 0 || report.val_loss < state_.best_val_loss);
   }
 
   TrainArguments arguments_;
@@ -49,11 +53,18 @@ class Run {
   std::optional<TrainingData> data_;
   std::optional<EvaluationData> valid_;
   std::optional<Trainer> trainer_;
+  std::vector<int32_t> sample_prompt_;
   bool best_ = false;  // the state that would be saved now is the best so far
 };
 
 Run::Run(const TrainArguments& arguments, Communicator& comm)
     : arguments_(arguments), config_(load_config(arguments.config, arguments.overrides)) {
+  require(config_.parallel.expert == 1, config_.named("parallel.expert"), ": ", config_.parallel.expert,
+          ", but this version trains with one rank");
+  require(config_.device == "cpu", config_.named("device"), ": \"", config_.device,
+          "\", but this version has no kernels for it; expected \"cpu\"");
+  require(!arguments_.overfit_one_batch || !arguments_.resume,
+          "--overfit-one-batch cannot be combined with --resume: the run would go on with other data");
   set_threads(int(config_.threads));
   // Large blocks go back to the system when freed, so that the high-water mark is what is live, not what once was.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -65,6 +76,7 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
   std::optional<Checkpoint> start;
   if (!arguments_.init_from.empty() && !checkpoint) {
     start = open_checkpoint(arguments_.init_from);
+    // Its tokens mean what they meant there.
     tokenizer = tokenizer_from_json(TrainingState::from_json(start->state(), start->path()).tokenizer, start->path());
   }
   corpus_ = load_corpus(config_.data, tokenizer);
@@ -86,10 +98,23 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
   } else if (start) {
     load_model(*start, *model_);
   }
+  sample_prompt_ = corpus_.tokenizer->encode(config_.train.sample_prompt, "train.sample_prompt");
+  if (sample_prompt_.empty()) {
+    const int32_t end = corpus_.tokenizer->end_of_document();
+    sample_prompt_.push_back(end >= 0 ? end : corpus_.train.id.front());
+  }
   if (directory_) {
     directory_->write_config(dump(config_));
     directory_->open_log(state_.step);
   }
+}
+
+/// Throws UserError listing what in our configuration disagrees with that of the run we continue.
+void Run::refuse_other(const Config& before) const {
+  std::string list;
+  for (const std::string& d : differences(before, config_, free_on_resume())) list += "\n  " + d;
+  require(list.empty(), config_.train.out,
+          ": the configuration disagrees with the run it continues (run -> now):", list);
 }
 
 /// Opens the run directory and, on resume, its newest valid checkpoint, whose configuration has to agree with ours.
@@ -99,14 +124,14 @@ std::optional<Checkpoint> Run::continue_from() {
   FoundCheckpoint found = find_latest_valid(config_.train.out);
   for (const std::string& line : found.skipped)
     std::fprintf(stderr, "agon: passed over a damaged checkpoint: %s\n", line.c_str());
-  if (!found.checkpoint) return {};
-  const std::string source = found.checkpoint->path() + " (its configuration)";
-  const std::vector<std::string> disagree =
-      differences(parse_config(found.checkpoint->config(), source), config_, free_on_resume());
-  std::string list;
-  for (const std::string& d : disagree) list += "\n  " + d;
-  require(disagree.empty(), config_.train.out,
-          ": the configuration disagrees with the run it continues (run -> now):", list);
+  if (!found.checkpoint) {
+    require(found.skipped.empty(), config_.train.out,
+            ": none of the run's checkpoints can be read; nothing was changed. Repair or remove them to begin anew");
+    const std::string path = config_.train.out + "/config.toml";
+    if (std::filesystem::exists(path)) refuse_other(load_config(path));
+    return {};
+  }
+  refuse_other(parse_config(found.checkpoint->config(), found.checkpoint->path() + " (its configuration)"));
   state_ = TrainingState::from_json(found.checkpoint->state(), found.checkpoint->path());
   return std::move(found.checkpoint);
 }
@@ -120,18 +145,20 @@ void Run::print_costs() {
   use.gradients = a.gradient_bytes;
   use.optimizer = optimizer_->bytes();
   use.text = int64_t(corpus_.train.id.size() + corpus_.valid.id.size()) * 4;
-  const auto one = int64_t(trainer_->measure(1)), two = int64_t(trainer_->measure(2));
-  use.arena = arguments_.dry_run ? int64_t(trainer_->measure(micro))
-              : micro == 1       ? one
-                                 : one + (two - one) * (micro - 1);
+  // Two sizes give what a sequence takes; a micro-batch too small for the second is never exceeded.
+  const int64_t unit = config_.routing_group();
+  const auto one = int64_t(trainer_->measure(unit));
+  const int64_t two = micro >= 2 * unit ? int64_t(trainer_->measure(2 * unit)) : 2 * one;
+  const int64_t each = (two - one) / unit, fixed = 2 * one - two;
+  use.arena = arguments_.dry_run && micro > 2 * unit ? int64_t(trainer_->measure(micro)) : fixed + each * micro;
   malloc_trim(0);
   if (arguments_.dry_run)
-    std::fputs(memory_table(use, 2 * one - two, two - one, available_memory()).c_str(), stdout);
+    std::fputs(memory_table(use, fixed, each, available_memory()).c_str(), stdout);
   else
-    std::printf("memory: about %s; largest micro-batch that fits: %lld sequences (--dry-run shows the table)\n",
-                short_bytes(double(use.total())).c_str(),
-                static_cast<long long>(
-                    std::max<int64_t>(0, (available_memory() - (2 * one - two)) / std::max<int64_t>(1, two - one))));
+    std::printf(
+        "memory: about %s; largest micro-batch that fits: %lld sequences (--dry-run shows the table)\n",
+        short_bytes(double(use.total())).c_str(),
+        static_cast<long long>(std::max<int64_t>(0, (available_memory() - fixed) / std::max<int64_t>(1, each))));
 }
 
 void Run::evaluate(StepReport& report) {
@@ -148,8 +175,7 @@ void Run::sample() {
   SamplingOptions options;
   options.tokens = config_.train.sample_tokens;
   options.seed = uint64_t(config_.seed);
-  std::vector<int32_t> prompt = corpus_.tokenizer->encode(
-      config_.train.sample_prompt.empty() ? "\n" : config_.train.sample_prompt, "train.sample_prompt");
+  const std::vector<int32_t>& prompt = sample_prompt_;
   std::vector<int32_t> ids = prompt;
   generate(*model_, prompt, options, -1, [&](int32_t id) {
     ids.push_back(id);
@@ -199,10 +225,10 @@ int Run::operator()() {
       if (best_) state_.best_val_loss = report.val_loss;
       if (last || report.evaluated || due(config_.log.jsonl_every)) directory_->log(json_line(report));
       progress.step(report);
-      if (due(config_.train.sample_every)) progress.pause(), sample();
       if (const int signal = Signals::stop()) code = 128 + signal;
       const bool asked = Signals::take_save() | directory_->take_checkpoint_request();
       if (last || best_ || code || asked || due(config_.train.checkpoint_every)) save();
+      if (due(config_.train.sample_every)) progress.pause(), sample();
     }
   }
   std::fputs(time_table(stop_timing()).c_str(), stdout);

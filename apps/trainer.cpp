@@ -78,13 +78,14 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
   Tape tape(optimizer_.parameters());
   const auto fail = [&] {
     const std::string where = first_non_finite_in(model_, at, context(step));
-    throw Error(text("step ", step, ": the loss is not finite; first found in the ",
+    throw Error(text("step ", step + 1, ": the loss is not finite; first found in the ",
                      where.empty() ? "head or a routing loss" : where, "; the optimizer was not applied"));
   };
   Passed passed;
   try {
     passed = model_(at, context(step), nullptr, {}, counts_so_far);
   } catch (const UserError&) { throw; } catch (const Error&) {
+    if (first_non_finite_in(model_, at, context(step)).empty()) throw;  // not what this is about
     fail();
   }
   CrossEntropy head;
@@ -96,12 +97,16 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
   // A loss of a layer is a mean over this micro-batch's tokens: it counts by their share of the step's.
   Tensor total = head.loss;
   size_t with_experts = 0;
-  for (const Statistics& s : passed.statistics) with_experts += bool(s.load);
+  for (const Statistics& figures : passed.statistics) with_experts += bool(figures.load);
+  std::map<std::string, std::pair<double, int>> seen;  // sum and number of layers
   for (const Losses& layer : passed.losses)
     for (const Loss& loss : layer) {
       total = add(total, scale(loss.value, loss.coefficient * share));
-      sums.losses[loss.name] += loss.value.item() * share / double(with_experts);
+      auto& [sum, layers] = seen[loss.name];
+      sum += loss.value.item();
+      ++layers;
     }
+  for (const auto& [name, figure] : seen) sums.losses[name] += share * figure.first / figure.second;
   if (!std::isfinite(total.item())) fail();
   for (size_t i = 0; i < passed.statistics.size(); ++i) {
     const Statistics& figures = passed.statistics[i];
@@ -132,7 +137,7 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
   const Optimizer::Outcome outcome = optimizer_.update(step, config_.train.steps);
   if (!outcome.finite) {
     const Parameter* p = first_non_finite(optimizer_.parameters());
-    throw Error(text("step ", step, ": the gradient is not finite; first found in the gradient of ",
+    throw Error(text("step ", step + 1, ": the gradient is not finite; first found in the gradient of ",
                      p ? p->name : std::string("(its norm overflows)"), "; the optimizer was not applied"));
   }
   for (size_t i = 0; i < sums.chosen.size(); ++i)

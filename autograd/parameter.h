@@ -30,7 +30,7 @@ struct Parameter {
   Tensor grad;            // f32 (f64 for f64): ∂loss/∂value; contents undefined until a tape wrote them
   bool has_grad = false;  // a tape has written `grad` since the optimizer last took it: the next one adds
   Group group = Group::shared;
-  bool decays = false;  // weight decay applies (matrices yes; norms, biases and embeddings no)
+  bool decays = false;  // weight decay applies (the model: to matrices, embeddings among them, not to norms and biases)
   Init init = Init::zero;
   double deviation = 0;  // for Init::normal
   int64_t first = 0;     // where its elements start in the whole parameter, of which a rank may hold a part

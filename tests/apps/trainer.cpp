@@ -99,9 +99,9 @@ TEST_CASE("trainer: a loss that is not finite names step, layer and tensor, and 
   for (Parameter* p : tiny.optimizer.parameters()) all.push_back(clone(p->master));
   for (const auto& [path, value, message] :
        {std::tuple{"blocks.1.attention.out.weight", double(INFINITY),
-                   "step 1: the loss is not finite; first found in the parameter blocks.1.attention.out.weight"},
+                   "step 2: the loss is not finite; first found in the parameter blocks.1.attention.out.weight"},
         {"blocks.0.feed_forward.gate_up", 1e25,
-         "step 1: the loss is not finite; first found in the output of blocks.0.feed_forward"}}) {
+         "step 2: the loss is not finite; first found in the output of blocks.0.feed_forward"}}) {
     const Tensor before = poison(path, value);
     CHECK_THROWS_WITH_AS(tiny.trainer.step(1, 1), doctest::Contains(message), Error);
     restore(path, before);

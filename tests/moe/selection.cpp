@@ -164,5 +164,5 @@ TEST_CASE("selection: NaN scores name layer, step and place") {
   CHECK_NOTHROW(check_scores(scores, context));
   scores.data<double>()[5] = std::nan("");
   CHECK_THROWS_WITH_AS(check_scores(scores, context),
-                       doctest::Contains("layer 7 at step 123 are NaN, first for token 1 and expert 2"), Error);
+                       doctest::Contains("layer 7 at step 124 are NaN, first for token 1 and expert 2"), Error);
 }

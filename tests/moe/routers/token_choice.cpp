@@ -258,7 +258,7 @@ TEST_CASE("token_choice: the gate stays in f32 under bf16, NaN is an error") {
   RouterContext context;
   context.layer = 2;
   context.step = 9;
-  CHECK_THROWS_WITH_AS(r.router->select(x, context), doctest::Contains("layer 2 at step 9 are NaN, first for token 1"),
+  CHECK_THROWS_WITH_AS(r.router->select(x, context), doctest::Contains("layer 2 at step 10 are NaN, first for token 1"),
                        Error);
 }
 
