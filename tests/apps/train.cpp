@@ -37,7 +37,8 @@ TEST_CASE("train: resumed from any checkpoint, the same bits as never stopped") 
     CHECK(train(again) == 0);
     CHECK(log_of(folder.path / name).size() == 12);
     for (size_t i = 0; i < 12; ++i)
-      for (const char* key : {"loss", "grad_norm", "lr", "load"}) CHECK(log_of(folder.path / name)[i][key] == log[i][key]);
+      for (const char* key : {"loss", "grad_norm", "lr", "load"})
+        CHECK(log_of(folder.path / name)[i][key] == log[i][key]);
     for (const char* file : {"model.safetensors", "optimizer.safetensors"})
       CHECK(folder.bytes(fs::path(folder.checkpoint("whole", 12)) / file) ==
             folder.bytes(fs::path(folder.checkpoint(name, 12)) / file));
@@ -88,4 +89,40 @@ TEST_CASE("train: other weights to start from, one batch to learn by heart, cost
   CHECK(train(dry) == 0);
   CHECK(!fs::exists(folder.path / "dry"));
   CHECK(quiet.text().find("largest micro-batch that fits") != std::string::npos);
+}
+
+TEST_CASE("train: a run whose checkpoints are all damaged is left as it is") {
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  CHECK(train(folder.run("run", {"train.steps=4"})) == 0);
+  for (const auto& entry : fs::directory_iterator(folder.path / "run" / "checkpoints")) {
+    std::fstream file(entry.path() / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-1, std::ios::end);
+    file.put('\x7f');
+  }
+  TrainArguments again = folder.run("run", {"train.steps=4"});
+  again.resume = true;
+  CHECK_THROWS_WITH_AS(train(again), doctest::Contains("none of the run's checkpoints can be read"), UserError);
+  CHECK(log_of(folder.path / "run").size() == 4);
+  CHECK(fs::exists(folder.checkpoint("run", 4)));
+}
+
+TEST_CASE("train: a run killed before its first checkpoint goes on only as it was configured") {
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  CHECK(train(folder.run("run", {"train.steps=4"})) == 0);
+  fs::remove_all(folder.path / "run" / "checkpoints");
+  TrainArguments other = folder.run("run", {"train.steps=4", "model.width=24"});
+  other.resume = true;
+  CHECK_THROWS_WITH_AS(train(other), doctest::Contains("model.width: 16 -> 24"), UserError);
+}
+
+TEST_CASE("train: routing groups have to fill a micro-batch, options without effect are refused") {
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  CHECK(train(folder.run("groups", {"train.steps=2", "moe.router.group=2"})) == 0);
+  CHECK_THROWS_AS(train(folder.run("a", {"moe.router.group=3"})), UserError);
+  CHECK_THROWS_AS(train(folder.run("b", {"moe.router.group=2", "train.micro_batch=1"})), UserError);
+  CHECK_THROWS_WITH_AS(train(folder.run("c", {"parallel.expert=2"})), doctest::Contains("one rank"), UserError);
+  for (const char* name : {"a", "b", "c"}) CHECK(!fs::exists(folder.path / name));
 }
