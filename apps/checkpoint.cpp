@@ -43,6 +43,10 @@ FoundCheckpoint find_latest_valid(const std::string& run, FileSystem& files) {
               found.checkpoint->step());
       break;
     } catch (const Error& e) {
+      // Only what is seen to be damaged is passed over: continuing from an older one replaces what came after it.
+      if (!dynamic_cast<const UserError*>(&e) || dynamic_cast<const NoPermission*>(&e))
+        throw Error(text(e.what(), "; nothing was changed. Move ", f.path(run), " away to go on from an older one"),
+                    e.exit_code());
       found.checkpoint.reset();
       found.skipped.push_back(e.what());
     }

@@ -50,7 +50,8 @@ FileSystem& FileSystem::real() {
 
 void throw_system_error(const std::string& path, const std::string& call, int code) {
   const std::string message = text(path, ": ", call, " failed: ", std::strerror(code));
-  for (int users : {ENOENT, ENOTDIR, EISDIR, EACCES, EPERM, EROFS, ENOSPC, EDQUOT, EFBIG, ENAMETOOLONG, ELOOP})
+  if (code == EACCES || code == EPERM) throw NoPermission(message);
+  for (int users : {ENOENT, ENOTDIR, EISDIR, EROFS, ENOSPC, EDQUOT, EFBIG, ENAMETOOLONG, ELOOP})
     if (code == users) throw UserError(message);
   throw Error(message);
 }

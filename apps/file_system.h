@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
+
 namespace agon {
 
 /// The system calls that files are read and written with, each as POSIX has it: -1 and errno on failure. A test derives
@@ -33,8 +35,13 @@ class FileSystem {
   static FileSystem& real();
 };
 
+/// What is there may not be touched by this user. Says nothing of what it holds.
+class NoPermission : public UserError {
+  using UserError::UserError;
+};
+
 /// Throws what a failed call deserves, naming path, call and the text of the errno `code`: UserError where the user can
-/// help it (no such file, no permission, no space, ...), else Error.
+/// help it (no such file, no space, ...; NoPermission), else Error.
 [[noreturn]] void throw_system_error(const std::string& path, const std::string& call, int code);
 
 /// Repeats `call` while it is interrupted; throws throw_system_error() where it fails. Returns what it returned.

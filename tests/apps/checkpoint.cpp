@@ -144,6 +144,21 @@ TEST_CASE("checkpoint: shards of another place are found") {
   CHECK(contains(found.skipped.at(0), "step-4: found the checkpoint of step 3"));
 }
 
+TEST_CASE("checkpoint: one without permission is not passed over") {
+  struct NoReading : FileSystem {
+    int open(const char* path, int flags, mode_t mode) override {
+      if (std::string(path).find("step-2/model") != std::string::npos) return errno = EACCES, -1;
+      return FileSystem::open(path, flags, mode);
+    }
+  } files;
+  const Run run;
+  run.save(1);
+  run.save(2);
+  const std::string message = error([&] { find_latest_valid(run.path(), files); });
+  CHECK(contains(message, "step-2/model.safetensors: open failed: Permission denied"));
+  CHECK(contains(message, "step-2 away to go on from an older one"));
+}
+
 TEST_CASE("checkpoint: saving while another has it open") {
   const Run run;
   run.save(1);

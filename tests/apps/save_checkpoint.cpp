@@ -99,6 +99,27 @@ TEST_CASE("save checkpoint: every call of a save fails once") {
   }
 }
 
+TEST_CASE("save checkpoint: one that cannot be read for a moment is not passed over") {
+  MemoryFiles disk;
+  prepare(disk, 4);
+  FaultyFiles counting(disk, Fault::none, -1);
+  find_latest_valid("run", counting);
+  int refused = 0;
+  for (int i = 0; i < counting.calls(); ++i) {
+    CAPTURE(i);
+    FaultyFiles files(disk, Fault::io_error, i);
+    try {
+      const FoundCheckpoint found = find_latest_valid("run", files);
+      CHECK(found.checkpoint->step() == 3);
+    } catch (const Error& e) {
+      CHECK(e.exit_code() == 1);
+      ++refused;
+    }
+    CHECK(newest(disk) == 3);
+  }
+  CHECK(refused > 10);
+}
+
 TEST_CASE("save checkpoint: a power cut after every call") {
   for (int next : {3, 4}) {
     const int calls = calls_of_saving(next);
