@@ -17,6 +17,7 @@ struct Trainer::Sums {
   double loss = 0, dropped = 0;
   std::map<std::string, double> losses;           // means over layers
   std::vector<std::vector<double>> load, chosen;  // per block, empty for dense ones; before dropping: chosen
+  std::vector<std::vector<Tensor>> candidates;    // per block: of each micro-batch, outside the arena
 };
 
 namespace {
@@ -70,6 +71,7 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
   const Sequences at = sequences_of(batch);
   sums.load.resize(model_.blocks().size());
   sums.chosen.resize(model_.blocks().size());
+  sums.candidates.resize(model_.blocks().size());
   std::vector<Tensor> counts_so_far;
   for (size_t i = 0; i < sums.chosen.size(); ++i) {
     if (model_.blocks()[i].experts) sums.chosen[i].resize(size_t(config_.moe.layer.experts));
@@ -113,6 +115,10 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
     if (!figures.load) continue;
     accumulate(sums.load[i], figures.load);
     accumulate(sums.chosen[i], figures.chosen);
+    if (figures.candidates) {
+      const Arena::Outside outside;
+      sums.candidates[i].push_back(clone(figures.candidates));
+    }
     if (const auto it = figures.scalars.find("dropped"); it != figures.scalars.end())
       sums.dropped += it->second * share / double(with_experts);
   }
@@ -141,7 +147,9 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
                      p ? p->name : std::string("(its norm overflows)"), "; the optimizer was not applied"));
   }
   for (size_t i = 0; i < sums.chosen.size(); ++i)
-    if (const auto& layer = model_.blocks()[i].experts) layer->router().after_step(tensor_of(sums.chosen[i]));
+    if (const auto& layer = model_.blocks()[i].experts) {
+      layer->router().after_step({tensor_of(sums.chosen[i]), std::move(sums.candidates[i]), self_.get()});
+    }
 
   StepReport r;
   r.step = step + 1;

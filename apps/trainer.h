@@ -38,6 +38,7 @@ class Trainer {
   Optimizer& optimizer_;
   const TrainingData& data_;
   Step arena_;
+  std::unique_ptr<Communicator> self_ = make_self_communicator();  // one rank
 };
 
 }  // namespace agon

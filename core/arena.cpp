@@ -1,6 +1,7 @@
 #include "core/arena.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/profile.h"
@@ -126,5 +127,8 @@ std::shared_ptr<std::byte> allocate(Device device, size_t bytes) {
 
 Arena::Scope::Scope(Arena& arena) : previous_(current_arena) { current_arena = &arena; }
 Arena::Scope::~Scope() { current_arena = previous_; }
+
+Arena::Outside::Outside() : previous_(std::exchange(current_arena, nullptr)) {}
+Arena::Outside::~Outside() { current_arena = previous_; }
 
 }  // namespace agon

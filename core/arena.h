@@ -51,6 +51,18 @@ class Arena {
     Arena* previous_;
   };
 
+  /// New tensors on this thread have blocks of their own until the end of the scope: for what outlives a step.
+  class Outside {
+   public:
+    Outside();
+    ~Outside();
+    Outside(const Outside&) = delete;
+    Outside& operator=(const Outside&) = delete;
+
+   private:
+    Arena* previous_;
+  };
+
  private:
   size_t place(size_t n);
   void release(size_t at, size_t n, const char* part);

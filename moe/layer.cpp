@@ -43,7 +43,7 @@ MoeLayer::MoeLayer(const MoeOptions& options, const RouterOptions& router, int64
   shared_gate_.decays = true;
 }
 
-LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context) {
+LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context, Decision* decision) {
   check(x.shape().rank() == 2, "MoeLayer: x must be [T, D], got ", x.shape());
   context.experts = &experts_;
   context.comm = &comm_;
@@ -70,6 +70,7 @@ LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context) {
     weighed = in_part("router", [&] { return router_->weigh(pairs, rows, plan, context); });
     y = in_part("dispatch", [&] { return combine(rows, weighed.weight, plan); });
   }
+  if (decision) *decision = {pairs, weighed.weight};
   if (shared_) {
     const Part part("experts");
     Tensor shared = (*shared_)(x);

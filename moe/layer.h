@@ -24,6 +24,12 @@ struct LayerOutput {
   Statistics statistics;
 };
 
+/// What a layer decided, for those who look inside: tensors are on the tape where Pairs and Weighed say so.
+struct Decision {
+  Pairs pairs;
+  Tensor weight;  // [N], as Weighed::weight
+};
+
 /// How a layer's weights start.
 struct MoeInit {
   double gate, up, down;  // standard deviations
@@ -37,8 +43,8 @@ class MoeLayer {
   MoeLayer(const MoeOptions& options, const RouterOptions& router, int64_t width, Precision precision, MoeInit init,
            Communicator& comm);
 
-  /// x [T, D]. context.experts and context.comm are set here.
-  LayerOutput operator()(const Tensor& x, RouterContext context);
+  /// x [T, D]. context.experts and context.comm are set here; `decision` is filled where it is given.
+  LayerOutput operator()(const Tensor& x, RouterContext context, Decision* decision = nullptr);
 
   ExpertGroup& experts() { return experts_; }
   Router& router() { return *router_; }

@@ -13,6 +13,7 @@
 namespace agon {
 
 struct ExpertGroup;
+struct Thresholds;
 
 /// train: scopes and capacities as configured. eval: causal. eval_noncausal: selections may see later tokens.
 enum class Mode { train, eval, eval_noncausal };
@@ -46,14 +47,23 @@ using Losses = std::vector<Loss>;
 /// Figures of one call, without gradient.
 struct Statistics {
   Tensor load;                            // [E] f64: selected pairs per expert, after dropping
-  Tensor chosen;                          // [E] f64: the same before dropping
+  Tensor chosen;                          // [E] f64: what the balance loss counts: pairs before dropping, or first winners
   std::map<std::string, double> scalars;  // "dropped", "entropy", ...: see statistics.h
+  Tensor candidates = {};  // [T, E] f32 (f64), without gradient: the scores that thresholds are taken from; empty for
+                           // strategies without thresholds
 };
 
 struct Weighed {
   Tensor weight;  // [N] f32 (f64), on the tape
   Losses losses;
   Statistics statistics;
+};
+
+/// What one layer did in an optimizer step.
+struct StepRecord {
+  Tensor chosen;                   // [E] f64: Statistics::chosen summed over all ranks and micro-batches
+  std::vector<Tensor> candidates;  // Statistics::candidates of this rank's micro-batches
+  Communicator* everyone;          // all ranks that share the global batch
 };
 
 /// A routing strategy, in two phases: `select` decides (the choice carries no gradient; its weights may), `weigh` makes
@@ -70,9 +80,10 @@ class Router {
   virtual bool weighs_rows(const RouterContext&) const { return false; }
   /// Parameters and named state.
   virtual void visit(const Visitor& v) = 0;
-  /// The only place where state changes: after an optimizer step, with Statistics::chosen [E] f64 summed over all ranks
-  /// and micro-batches of the step.
-  virtual void after_step(const Tensor& load) { (void)load; }
+  /// The only place where state changes: after an optimizer step. Collective over the ranks of `everyone`.
+  virtual void after_step(const StepRecord& record) { (void)record; }
+  /// What lets a strategy that chooses between tokens run without seeing later ones; null for the others.
+  virtual Thresholds* thresholds() { return nullptr; }
 };
 
 struct RouterSize {

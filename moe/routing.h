@@ -12,12 +12,15 @@ struct Pairs {
   Tensor token_offsets;  // [T+1] i32, CSR
   Tensor weight;         // [N] f32 (f64), on the tape; empty where `weigh` makes the weights from the experts' rows
   Tensor logits;         // [T, E] f32 (f64), on the tape: what losses and statistics read
-  Tensor scores;         // [T, E] f32 (f64), on the tape
+  Tensor scores;         // [T, E] f32 (f64), on the tape where they come from the logits: what the choice is made by
 
   // The choice before a capacity dropped pairs, as `expert` and `token_offsets`; the same tensors where nothing
   // dropped.
   Tensor chosen;          // [N] i32
   Tensor chosen_offsets;  // [T+1] i32
+
+  Tensor affinity = {};  // [T, E] f32 (f64): every expert's answer as a score, without gradient; empty unless the experts
+                         // compete
 };
 
 /// Where each pair's row sits once rows are sorted by expert, tokens in order within an expert (stable). Made from

@@ -160,9 +160,9 @@ class TokenChoice final : public Router {
     v("bias", bias_);
   }
 
-  void after_step(const Tensor& load) override {
+  void after_step(const StepRecord& record) override {
     if (options_.bias_rate == 0) return;
-    const auto n = load.data<const double>();
+    const auto n = record.chosen.data<const double>();
     double mean = 0;
     for (double count : n) mean += count / double(n.size());
     visit_accumulator(bias_.dtype(), [&]<class T>() {

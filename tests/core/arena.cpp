@@ -189,3 +189,20 @@ TEST_CASE("arena: what is free and what pads a block is poisoned") {
   CHECK(__asan_address_is_poisoned(p));
 }
 #endif
+
+TEST_CASE("arena: what is made outside outlives the step") {
+  Arena arena;
+  Tensor kept;
+  {
+    const Arena::Scope scope(arena);
+    {
+      const Arena::Outside outside;
+      kept = Tensor({100}, DType::f32);
+    }
+    CHECK(arena.live() == 0);
+    const Tensor inside({100}, DType::f32);
+    CHECK(arena.live() > 0);
+  }
+  CHECK(arena.live() == 0);
+  CHECK(kept.zero().data<float>()[99] == 0);
+}

@@ -170,7 +170,7 @@ TEST_CASE("token_choice: the bias moves loads towards the mean and changes no we
   for (int step = 0; step < 60; ++step) {
     const Pairs pairs = r.router->select(x, {});
     const Tensor load = describe(pairs, pairs.scores).chosen, bias = clone(*r.bias);
-    r.router->after_step(load);
+    r.router->after_step({load, {}, nullptr});
     for (size_t e = 0; e < size_t(E); ++e) {
       const double moved = r.bias->data<double>()[e] - bias.data<double>()[e],
                    excess = load.data<double>()[e] - double(2 * T) / double(E);
@@ -193,7 +193,7 @@ TEST_CASE("token_choice: the bias moves loads towards the mean and changes no we
   CHECK(unchanged < T);
 
   const Gated still = make({{"k", 2}}, D, E);
-  still.router->after_step(tensor_of<double>({9, 0, 0, 0, 0, 0, 0, 0}));
+  still.router->after_step({tensor_of<double>({9, 0, 0, 0, 0, 0, 0, 0}), {}, nullptr});
   for (double b : still.bias->data<double>()) CHECK(b == 0);
 }
 
