@@ -136,6 +136,8 @@ struct Config {
   Precision numbers() const;         // `precision` as dtypes
   /// Sequences that a micro-batch must hold a multiple of: the least common multiple of the layers' routing groups.
   int64_t routing_group() const;
+  /// The layers whose experts compete, by index of the block.
+  std::map<int, CompetitionRate> competing_layers() const;
 
   /// Throws UserError when options contradict each other: k > experts, heads that do not divide, ...
   void validate() const;

@@ -7,6 +7,7 @@
 #include "apps/nearest.h"
 #include "apps/utf8.h"
 #include "core/error.h"
+#include "moe/answers.h"
 
 namespace agon {
 
@@ -63,6 +64,16 @@ void apply(const ConfigSection& section, const Settings& settings, Config& confi
   }
 }
 
+/// The strategy of freely chosen axes that keys ask for without naming a strategy: they name `selection`, `weight`, or a
+/// `score` that is another strategy's; "" when they do not.
+std::string composed_by(const std::map<std::string, Setting>& keys) {
+  const auto score = keys.find("score");
+  const std::string* const name = score == keys.end() ? nullptr : std::get_if<std::string>(&score->second.value);
+  const bool answers = name && std::ranges::count(answer_score_names(), *name);
+  if (!keys.contains("selection") && !keys.contains("weight") && !answers && !(name && *name == "unified")) return "";
+  return answers ? "composed_answers" : "composed";
+}
+
 /// Makes the options of the strategy that the section names, else of the one `choice` has.
 void choose(const std::string& name, RouterChoice& choice, const Settings& settings, Config& config) {
   const ConfigSection section = router_section(name, choice);
@@ -71,6 +82,9 @@ void choose(const std::string& name, RouterChoice& choice, const Settings& setti
       const std::string path = section.path("strategy");
       store(section.options.front(), path, strategy->second);
       config.origin[path] = strategy->second.place.origin();
+    } else if (const std::string composed = composed_by(given->second.keys);
+               !composed.empty() && !choice.strategy.starts_with("composed")) {
+      choice.strategy = composed;
     }
   }
   choice.options = router_named(choice.strategy).options;

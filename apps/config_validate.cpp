@@ -4,6 +4,7 @@
 
 #include "apps/config.h"
 #include "core/device.h"
+#include "moe/schedule.h"
 
 namespace agon {
 
@@ -77,6 +78,7 @@ void validate_experts(const Config& c) {
             ")");
     validate_router(c, section, choice);
   }
+  CompetitionSchedule(c.competing_layers(), 0, 0);  // whether its cap holds the events
 }
 
 }  // namespace
@@ -90,6 +92,14 @@ int64_t Config::routing_group() const {
     moe.router_of(block).options->visit(option);
     if (option.group > 0) all = std::lcm(all, option.group);
   }
+  return all;
+}
+
+std::map<int, CompetitionRate> Config::competing_layers() const {
+  std::map<int, CompetitionRate> all;
+  for (int64_t block = 0; block < model.layers; ++block)
+    if (moe.has_experts(block))
+      if (const CompetitionRate* rate = moe.router_of(block).options->competition()) all.emplace(int(block), *rate);
   return all;
 }
 

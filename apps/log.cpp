@@ -45,6 +45,8 @@ std::string json_line(const StepReport& r) {
   if (!r.load.empty()) {
     j["load"] = r.load;
     j["dropped"] = r.dropped;
+    j["competing"] = r.competing;
+    j["routing"] = r.routing;
   }
   return j.dump();
 }

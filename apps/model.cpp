@@ -6,6 +6,7 @@
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "core/profile.h"
+#include "moe/schedule.h"
 #include "ops/attention.h"
 #include "ops/dropout.h"
 #include "ops/elementwise.h"
@@ -138,6 +139,7 @@ Passed LanguageModel::operator()(const Sequences& at, const RouterContext& given
   context.sequence_offsets = at.offsets;
   context.token = at.token;
   context.first_row = at.first_row;
+  if (context.decided) context.decided->resize(blocks_.size());
   Passed passed;
   Tensor h;
   {
@@ -171,7 +173,11 @@ Passed LanguageModel::operator()(const Sequences& at, const RouterContext& given
       const Part part("feed-forward");
       context.layer = index;
       if (!counts_so_far.empty()) context.counts_so_far = counts_so_far[i];
-      LayerOutput out = (*block.experts)(block.feed_forward_norm(h), context);
+      if (context.schedule && context.mode == Mode::train)
+        context.compete = context.schedule->competes(index, context.step);
+      Decision decision;
+      LayerOutput out = (*block.experts)(block.feed_forward_norm(h), context, context.decided ? &decision : nullptr);
+      if (context.decided) (*context.decided)[i] = decision.pairs;
       h = add(h, dropped(out.y, at, context, 2 * uint64_t(index) + 2));
       passed.losses.push_back(std::move(out.losses));
       passed.statistics.push_back(std::move(out.statistics));

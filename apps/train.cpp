@@ -95,9 +95,11 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
   if (checkpoint) {
     load_model(*checkpoint, *model_);
     checkpoint->load_optimizer(optimizer_tensors(*optimizer_));
+    trainer_->restore(state_.schedule, checkpoint->path());
   } else if (start) {
     load_model(*start, *model_);
   }
+  state_.schedule = trainer_->schedule().state();
   sample_prompt_ = corpus_.tokenizer->encode(config_.train.sample_prompt, "train.sample_prompt");
   if (sample_prompt_.empty()) {
     const int32_t end = corpus_.tokenizer->end_of_document();

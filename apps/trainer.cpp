@@ -1,11 +1,13 @@
 #include "apps/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "core/profile.h"
+#include "moe/statistics.h"
 #include "ops/elementwise.h"
 #include "ops/grad_norm.h"
 #include "ops/linear_cross_entropy.h"
@@ -14,8 +16,9 @@ namespace agon {
 
 /// What the micro-batches of one step add up to.
 struct Trainer::Sums {
-  double loss = 0, dropped = 0;
-  std::map<std::string, double> losses;           // means over layers
+  double loss = 0;
+  int64_t competing = 0;                          // layers, counted in every micro-batch
+  std::map<std::string, double> losses, routing;  // means over layers
   std::vector<std::vector<double>> load, chosen;  // per block, empty for dense ones; before dropping: chosen
   std::vector<std::vector<Tensor>> candidates;    // per block: of each micro-batch, outside the arena
 };
@@ -57,13 +60,23 @@ std::string first_non_finite_in(LanguageModel& model, const Sequences& at, const
 }
 
 Trainer::Trainer(const Config& config, LanguageModel& model, Optimizer& optimizer, const TrainingData& data)
-    : config_(config), model_(model), optimizer_(optimizer), data_(data) {}
+    : config_(config),
+      model_(model),
+      optimizer_(optimizer),
+      data_(data),
+      schedule_(config.competing_layers(), config.train.steps, uint64_t(config.seed)) {}
+
+void Trainer::restore(CompetitionSchedule::State schedule, const std::string& source) {
+  schedule_ = CompetitionSchedule(config_.competing_layers(), config_.train.steps, uint64_t(config_.seed),
+                                  std::move(schedule), source);
+}
 
 RouterContext Trainer::context(int64_t step) const {
   RouterContext c;
   c.step = step;
   c.mode = Mode::train;
   c.seed = uint64_t(config_.seed);
+  c.schedule = &schedule_;
   return c;
 }
 
@@ -119,8 +132,14 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
       const Arena::Outside outside;
       sums.candidates[i].push_back(clone(figures.candidates));
     }
-    if (const auto it = figures.scalars.find("dropped"); it != figures.scalars.end())
-      sums.dropped += it->second * share / double(with_experts);
+    sums.competing += figures.scalars.contains("agreement");
+    for (const auto& [name, value] : figures.scalars) {
+      // A number of experts that no token of a layer has counts as 0 there; other figures are of the layers that have them.
+      const bool everywhere = name.starts_with("tokens_with_") || name == "dropped";
+      const auto has = [&name = name](const Statistics& s) { return s.scalars.contains(name); };
+      const auto layers = everywhere ? ptrdiff_t(with_experts) : std::ranges::count_if(passed.statistics, has);
+      sums.routing[name] += value * share / double(layers);
+    }
   }
   tape.backward(total);
 }
@@ -160,18 +179,31 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
   r.losses = std::move(sums.losses);
   for (auto& load : sums.load)
     if (!load.empty()) r.load.push_back(std::move(load));
-  r.dropped = sums.dropped;
+  r.routing = std::move(sums.routing);
+  r.dropped = r.routing["dropped"];
+  r.competing = sums.competing / micros;
+  std::map<std::string, double> loads;  // of the whole step's, not of its micro-batches'
+  for (const auto& load : r.load)
+    for (const auto& [name, value] : load_figures(tensor_of(load))) loads[name] += value / double(r.load.size());
+  for (const auto& [name, value] : loads) r.routing[name] = value;
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return r;
 }
 
 size_t Trainer::measure(int64_t sequences) {
+  // The worst a step may ask for: as many layers compete as the cap allows.
+  CompetitionSchedule::State worst{.steps = 1, .layers = {}};
+  for (const auto& [layer, rate] : config_.competing_layers())
+    worst.layers[layer].events.assign(int64_t(worst.layers.size()) <= schedule_.cap(), 0);
+  CompetitionSchedule usual(config_.competing_layers(), 1, 0, std::move(worst), "the measured step");
+  std::swap(schedule_, usual);
   Arena arena;
   {
     const Arena::Scope scope(arena);
     Sums sums;
     forward_backward(data_.sequences(0, sequences), 0, 1, sums);
   }
+  std::swap(schedule_, usual);
   for (Parameter* p : optimizer_.parameters()) p->has_grad = false;
   return arena.extent();
 }

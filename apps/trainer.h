@@ -4,6 +4,7 @@
 #include "apps/model.h"
 #include "apps/optimizer.h"
 #include "apps/step.h"
+#include "moe/schedule.h"
 
 namespace agon {
 
@@ -27,6 +28,9 @@ class Trainer {
   size_t measure(int64_t sequences);
 
   Step& arena() { return arena_; }
+  const CompetitionSchedule& schedule() const { return schedule_; }
+  /// Goes on with a schedule that was saved; `source` is named where it does not fit.
+  void restore(CompetitionSchedule::State schedule, const std::string& source);
 
  private:
   struct Sums;
@@ -37,6 +41,7 @@ class Trainer {
   LanguageModel& model_;
   Optimizer& optimizer_;
   const TrainingData& data_;
+  CompetitionSchedule schedule_;
   Step arena_;
   std::unique_ptr<Communicator> self_ = make_self_communicator();  // one rank
 };

@@ -16,6 +16,9 @@ std::string TrainingState::json() const {
   j["best_val_loss"] = best_val_loss;
   j["fingerprint"] = fmt::format("{:016x}", fingerprint);
   j["tokenizer"] = tokenizer;
+  auto& saved = j["schedule"] = {{"steps", schedule.steps}, {"lost", schedule.lost}, {"layers", nlohmann::json::object()}};
+  for (const auto& [index, layer] : schedule.layers)
+    saved["layers"][std::to_string(index)] = {{"warm_up", layer.warm_up}, {"events", layer.events}};
   return j.dump();
 }
 
@@ -27,6 +30,11 @@ TrainingState TrainingState::from_json(const std::string& json, const std::strin
     j.at("best_val_loss").get_to(s.best_val_loss);
     s.fingerprint = std::stoull(j.at("fingerprint").get<std::string>(), nullptr, 16);
     j.at("tokenizer").get_to(s.tokenizer);
+    const auto& schedule = j.at("schedule");
+    schedule.at("steps").get_to(s.schedule.steps);
+    schedule.at("lost").get_to(s.schedule.lost);
+    for (const auto& [index, layer] : schedule.at("layers").items())
+      s.schedule.layers[std::stoi(index)] = {layer.at("warm_up"), layer.at("events")};
   } catch (const std::exception& e) {
     throw UserError(text(source, ": the training state cannot be read: ", e.what()));
   }

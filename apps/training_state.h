@@ -6,6 +6,7 @@
 #include "apps/model.h"
 #include "apps/optimizer.h"
 #include "apps/tokenizer.h"
+#include "moe/schedule.h"
 
 namespace agon {
 
@@ -15,6 +16,7 @@ struct TrainingState {
   double best_val_loss = -1;  // nats per token; negative: never evaluated
   uint64_t fingerprint = 0;   // of the corpus (corpus.h)
   std::string tokenizer;      // its JSON
+  CompetitionSchedule::State schedule;
 
   std::string json() const;
   /// Throws UserError naming `source` when a field is missing or of the wrong type.

@@ -174,14 +174,15 @@ Tensor shares_of(const Tensor& counts) {
 }
 
 /// [1, E]: all pairs of the step so far, on all ranks. Evaluation has no steps, and its ranks need not run in step.
-Tensor global_counts(const Pairs& pairs, const RouterContext& context) {
-  const int64_t T = pairs.logits.shape(0), E = pairs.logits.shape(1);
-  const Tensor counts = count_experts(pairs.chosen, pairs.chosen_offsets, scope_offsets(context, T, 0), E);
+Tensor global_counts(const Tensor& expert, const Tensor& token_offsets, int64_t experts, const RouterContext& context) {
+  const Tensor everything = scope_offsets(context, token_offsets.size() - 1, 0);
+  const Tensor counts = count_experts(expert, token_offsets, everything, experts);
   if (context.mode != Mode::train) return counts;
   Communicator* const everyone = context.everyone ? context.everyone : context.comm;
   if (everyone) everyone->all_reduce(counts);
   if (context.counts_so_far)
-    for (size_t e = 0; e < size_t(E); ++e) counts.data<double>()[e] += context.counts_so_far.data<const double>()[e];
+    for (size_t e = 0; e < size_t(experts); ++e)
+      counts.data<double>()[e] += context.counts_so_far.data<const double>()[e];
   return counts;
 }
 
@@ -201,23 +202,26 @@ void LossOptions::visit(OptionVisitor& v) {
 
 Losses make_losses(const LossOptions& options, const Pairs& pairs, const Tensor& probabilities,
                    const RouterContext& context) {
-  const int64_t T = pairs.logits.shape(0), E = pairs.logits.shape(1);
+  const int64_t T = pairs.logits.shape(0);
   Losses losses;
-  if (options.balance_coefficient != 0) {
-    const bool global = options.balance_scope == "global";
-    const Tensor scopes = scope_offsets(context, T,
-                                        global                                ? 0
-                                        : options.balance_scope == "sequence" ? 1
-                                                                              : options.group);
-    const Tensor counts =
-        global ? global_counts(pairs, context) : count_experts(pairs.chosen, pairs.chosen_offsets, scopes, E);
-    losses.push_back({"balance", load_balance(probabilities, counts, scopes), options.balance_coefficient});
-  }
+  if (options.balance_coefficient != 0)
+    losses.push_back({"balance", balance_loss(options, probabilities, pairs.chosen, pairs.chosen_offsets, context),
+                      options.balance_coefficient});
   if (options.z_coefficient != 0) losses.push_back({"z", router_z(pairs.logits), options.z_coefficient});
   if (options.entropy_coefficient != 0)
     losses.push_back({"entropy", negative_entropy(probabilities, scope_offsets(context, T, options.group)),
                       options.entropy_coefficient});
   return losses;
+}
+
+Tensor balance_loss(const LossOptions& options, const Tensor& probabilities, const Tensor& expert,
+                    const Tensor& token_offsets, const RouterContext& context) {
+  const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
+  const bool global = options.balance_scope == "global", sequence = options.balance_scope == "sequence";
+  const Tensor scopes = scope_offsets(context, T, global ? 0 : sequence ? 1 : options.group);
+  const Tensor counts = global ? global_counts(expert, token_offsets, E, context)
+                               : count_experts(expert, token_offsets, scopes, E);
+  return load_balance(probabilities, counts, scopes);
 }
 
 Tensor count_experts(const Tensor& expert, const Tensor& token_offsets, const Tensor& scopes, int64_t experts) {

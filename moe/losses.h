@@ -22,6 +22,11 @@ struct LossOptions {
 Losses make_losses(const LossOptions& options, const Pairs& pairs, const Tensor& probabilities,
                    const RouterContext& context);
 
+/// The balance loss of scope options.balance_scope, where what counts are the pairs (expert, token_offsets).
+/// probabilities and collectivity as for make_losses.
+Tensor balance_loss(const LossOptions& options, const Tensor& probabilities, const Tensor& expert,
+                    const Tensor& token_offsets, const RouterContext& context);
+
 /// Pairs per scope and expert: -> [S, E] f64.
 Tensor count_experts(const Tensor& expert, const Tensor& token_offsets, const Tensor& scope_offsets, int64_t experts);
 

@@ -2,6 +2,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 
 namespace agon {
 
+class CompetitionSchedule;
 struct ExpertGroup;
 struct Thresholds;
 
@@ -24,6 +26,7 @@ struct RouterContext {
   int layer = 0;     // index of the block in the model
   Mode mode = Mode::train;
   bool compete = false;     // the schedule's verdict for this layer and step
+  const CompetitionSchedule* schedule = nullptr;  // where a model's layers get that verdict from in training
   Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens, padding left out; empty: one sequence
   Tensor token;             // [T] i32 ids
   int64_t first_row = 0;    // global number of the first token, for keyed random draws
@@ -31,6 +34,11 @@ struct RouterContext {
   const ExpertGroup* experts = nullptr;  // for strategies that let the experts compete
   Communicator* comm = nullptr;          // the ranks the experts are spread over
   Communicator* everyone = nullptr;      // all ranks that share the global batch; null: those of `comm`
+  /// Decisions to be repeated, by layer: the same pairs and, where experts compete, the same answers as a constant.
+  /// Replays routing, and holds it fixed for finite differences.
+  std::span<const Pairs> held = {};
+  std::vector<Pairs>* decided = nullptr;  // where a model notes its decisions, by layer
+  const Pairs* held_pairs() const { return held.empty() ? nullptr : &held[size_t(layer)]; }
   /// [E] f64: Statistics::chosen of this layer summed over all ranks and the earlier micro-batches of this step; empty
   /// before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
   Tensor counts_so_far;
@@ -92,6 +100,13 @@ struct RouterSize {
   double deviation;  // of the gate's initial weights
 };
 
+/// What the schedule of competition steps is made from (schedule.h).
+struct CompetitionRate {
+  double rate = 0.07;      // share of a layer's steps
+  double warm_up = 0.05;   // share of the training, at its start, without competition
+  int64_t max_layers = 3;  // at most so many layers compete in one step
+};
+
 /// A strategy's options, and the way to make it.
 class RouterOptions {
  public:
@@ -102,6 +117,12 @@ class RouterOptions {
   virtual std::unique_ptr<Router> make(const RouterSize& size) const = 0;
   /// The mean number of experts that work on a token: what FLOPs and active parameters are counted with.
   virtual double experts_per_token() const = 0;
+  /// When the experts compete (schedule.h); null for strategies in which they never do.
+  virtual const CompetitionRate* competition() const { return nullptr; }
+  /// Whether it can choose without seeing later tokens.
+  virtual bool causal() const { return true; }
+  /// What is allowed and probably not meant; "" for nothing.
+  virtual std::string warning() const { return ""; }
 };
 
 using RouterOptionsFactory = std::function<std::unique_ptr<RouterOptions>()>;

@@ -96,25 +96,6 @@ void check_scores(const Tensor& scores, const RouterContext& context) {
   });
 }
 
-Tensor scope_offsets(const RouterContext& context, int64_t tokens, int64_t sequences) {
-  std::vector<int32_t> all{0, int32_t(tokens)};
-  if (context.sequence_offsets) {
-    const auto given = context.sequence_offsets.data<const int32_t>();
-    check(!given.empty() && given[0] == 0 && std::ranges::is_sorted(given) && given.back() == tokens,
-          "sequence_offsets must ascend from 0 to the number of tokens, ", tokens, ", they end at ",
-          given.empty() ? -1 : given.back());
-    all.assign(given.begin(), given.end());
-  }
-  const int64_t count = int64_t(all.size()) - 1;
-  if (sequences == 0) return tensor_of<int32_t>({0, int32_t(tokens)});
-  require(context.mode != Mode::train || count % sequences == 0, "moe.router.group = ", sequences,
-          ", but a micro-batch has ", count, " sequences on a rank: each must hold whole routing groups");
-  std::vector<int32_t> scopes;
-  for (int64_t b = 0; b < count; b += sequences) scopes.push_back(all[size_t(b)]);
-  scopes.push_back(int32_t(tokens));
-  return tensor_of(scopes);
-}
-
 Selection select_per_token(const Tensor& scores, const Tensor& bias, const PerToken& rule) {
   const int64_t T = scores.shape(0), E = scores.shape(1), k = rule.k;
   check(k >= 1 && k <= E, "select_per_token: k = ", k, " of ", E, " experts");
@@ -132,6 +113,21 @@ Selection select_per_token(const Tensor& scores, const Tensor& bias, const PerTo
   const auto offset = selection.token_offsets.data<int32_t>();
   for (int64_t t = 0; t <= T; ++t) offset[size_t(t)] = int32_t(t * k);
   return selection;
+}
+
+Selection first_choices(const Tensor& expert, const Tensor& token_offsets) {
+  const auto from = expert.data<const int32_t>(), offset = token_offsets.data<const int32_t>();
+  const size_t tokens = offset.size() - 1;
+  Selection first{Tensor({int64_t(tokens)}, DType::i32), Tensor(token_offsets.shape(), DType::i32)};
+  const auto to = first.expert.data<int32_t>(), count = first.token_offsets.data<int32_t>();
+  count[0] = 0;
+  for (size_t t = 0; t < tokens; ++t) {
+    const bool any = offset[t] < offset[t + 1];
+    if (any) to[size_t(count[t])] = from[size_t(offset[t])];
+    count[t + 1] = count[t] + any;
+  }
+  std::ranges::fill(to.subspan(size_t(count[tokens])), -1);
+  return first;
 }
 
 Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Tensor& scopes, int64_t k, double factor,

@@ -1,5 +1,5 @@
 #pragma once
-#include "moe/router.h"
+#include "moe/scopes.h"
 
 // Rules that choose pairs: functions of scores, which a strategy composes. Integers without a gradient.
 
@@ -13,11 +13,6 @@ struct Selection {
 
 /// Throws Error naming layer, step and the first place where scores [T, E] is NaN.
 void check_scores(const Tensor& scores, const RouterContext& context);
-
-/// Where the scopes of a decision between tokens begin: [S+1] i32 token offsets. A scope is `sequences` consecutive
-/// sequences of the micro-batch, or, for 0, all its tokens. UserError in training when the last one would not be whole:
-/// ranks and micro-batches hold whole routing groups, so that results do not depend on the layout.
-Tensor scope_offsets(const RouterContext& context, int64_t tokens, int64_t sequences);
 
 enum class GroupScore { max, top2 };
 
@@ -33,6 +28,9 @@ struct PerToken {
 /// scores [T, E] f32 (f64); bias [E] of the same dtype, or none, is added for the choice only. N = T k, a token's best
 /// expert first, ties to the lower index, of groups too.
 Selection select_per_token(const Tensor& scores, const Tensor& bias, const PerToken& rule);
+
+/// The first pair of every token that has one. N stays the number of tokens: a bound.
+Selection first_choices(const Tensor& expert, const Tensor& token_offsets);
 
 /// What remains of a selection.
 struct Kept {

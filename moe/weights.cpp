@@ -1,8 +1,10 @@
 #include "moe/weights.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "autograd/tape.h"
+#include "core/copy.h"
 #include "core/parallel.h"
 
 namespace agon {
@@ -107,6 +109,63 @@ Tensor shares(const char* name, const Tensor& x, const Tensor& offsets, double g
   });
 }
 
+struct SoftmaxSelected {
+  struct Forward {
+    static void cpu(const Tensor& y, const Tensor& x, const Tensor& offsets) {
+      const auto offset = offsets.data<const int32_t>();
+      visit_accumulator(x.dtype(), [&]<class T>() {
+        const auto in = x.data<const T>();
+        const auto out = y.data<T>();
+        parallel_ranges(tokens_of(offsets), kTokens, [&](int64_t begin, int64_t end) {
+          for (auto t = size_t(begin); t < size_t(end); ++t) {
+            const auto first = size_t(offset[t]), last = size_t(offset[t + 1]);
+            if (first == last) continue;
+            T most = in[first], sum = 0;
+            for (size_t i = first; i < last; ++i) most = std::max(most, in[i]);
+            for (size_t i = first; i < last; ++i) sum += out[i] = std::exp(in[i] - most);
+            for (size_t i = first; i < last; ++i) out[i] /= sum;
+          }
+        });
+        std::ranges::fill(out.subspan(size_t(offset.back())), T(0));
+      });
+    }
+  };
+  /// dx_i = y_i (dy_i - <dy, y>).
+  struct Backward {
+    static void cpu(const Tensor& dx, const Tensor& dy, const Tensor& y, const Tensor& offsets) {
+      const auto offset = offsets.data<const int32_t>();
+      visit_accumulator(y.dtype(), [&]<class T>() {
+        const auto out = dx.data<T>();
+        const auto share = y.data<const T>(), slope = dy.data<const T>();
+        parallel_ranges(tokens_of(offsets), kTokens, [&](int64_t begin, int64_t end) {
+          for (auto t = size_t(begin); t < size_t(end); ++t) {
+            T mean = 0;
+            for (auto i = size_t(offset[t]); i < size_t(offset[t + 1]); ++i) mean += share[i] * slope[i];
+            for (auto i = size_t(offset[t]); i < size_t(offset[t + 1]); ++i) out[i] = share[i] * (slope[i] - mean);
+          }
+        });
+        std::ranges::fill(out.subspan(size_t(offset.back())), T(0));
+      });
+    }
+  };
+};
+
+/// scores[t, e] of the chosen pairs become values (zeros where there are none).
+struct Replace {
+  static void cpu(const Tensor& scores, const Tensor& values, const Tensor& expert, const Tensor& token_offsets) {
+    const int64_t E = scores.shape(1);
+    const auto expert_of = expert.data<const int32_t>(), offset = token_offsets.data<const int32_t>();
+    visit_accumulator(scores.dtype(), [&]<class T>() {
+      const T* const from = values ? values.data<const T>().data() : nullptr;
+      parallel_ranges(scores.shape(0), kTokens, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t)
+          for (int64_t i = offset[size_t(t)]; i < offset[size_t(t) + 1]; ++i)
+            scores.data<T>()[size_t(t * E + expert_of[size_t(i)])] = from ? from[i] : T(0);
+      });
+    });
+  }
+};
+
 struct KeptValues {
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& x, const Tensor& pair) {
@@ -146,6 +205,44 @@ Tensor gather_scores(const Tensor& scores, const Tensor& expert, const Tensor& t
 
 Tensor over_selected(const Tensor& values, const Tensor& token_offsets, double guard) {
   return shares("over_selected", values, token_offsets, guard);
+}
+
+Tensor weights_of(const Tensor& scores, WeightRule rule, const Tensor& expert, const Tensor& token_offsets,
+                  double guard) {
+  if (rule == WeightRule::over_all) return gather_scores(over_all(scores, guard), expert, token_offsets);
+  const Tensor values = gather_scores(scores, expert, token_offsets);
+  return rule == WeightRule::raw ? values : over_selected(values, token_offsets, guard);
+}
+
+Tensor softmax_selected(const Tensor& values, const Tensor& token_offsets) {
+  Tensor y = like(values);
+  run<SoftmaxSelected::Forward>(values.device(), y, values, token_offsets);
+  return record("softmax_selected", {&values}, y,
+                [values = values.without_data(), y, token_offsets](Gradients& g, const Tensor& dy) {
+                  Tensor dvalues = like(y);
+                  run<SoftmaxSelected::Backward>(y.device(), dvalues, dy, y, token_offsets);
+                  g.add(values, dvalues);
+                });
+}
+
+Tensor with_values(const Tensor& scores, const Tensor& values, const Tensor& expert, const Tensor& token_offsets) {
+  check(scores.shape().rank() == 2 && scores.shape(0) == tokens_of(token_offsets) && values.shape() == expert.shape(),
+        "with_values: scores ", scores.shape(), " and values ", values.shape(), " of pairs ", expert.shape());
+  Tensor y = clone(scores);
+  run<Replace>(scores.device(), y, values, expert, token_offsets);
+  return record("with_values", {&scores, &values}, y,
+                [scores = scores.without_data(), values = values.without_data(), expert, token_offsets](
+                    Gradients& g, const Tensor& dy) {
+                  if (g.wants(values)) {
+                    Tensor dvalues = like(values);
+                    run<GatherScores::Forward>(dy.device(), dvalues, dy, expert, token_offsets);
+                    g.add(values, dvalues);
+                  }
+                  if (!g.wants(scores)) return;
+                  Tensor dscores = clone(dy);
+                  run<Replace>(dy.device(), dscores, Tensor(), expert, token_offsets);
+                  g.add(scores, dscores);
+                });
 }
 
 Tensor over_all(const Tensor& scores, double guard) {

@@ -136,7 +136,10 @@ class TokenChoice final : public Router {
     check_scores(scores, context);
 
     const GroupScore group_score = options_.group_score == "top2" ? GroupScore::top2 : GroupScore::max;
-    Selection chosen = select_per_token(scores, bias_, {k_, options_.groups, options_.groups_kept, group_score});
+    const Pairs* const held = context.held_pairs();
+    const Selection chosen =
+        held ? Selection{held->chosen, held->chosen_offsets}
+             : select_per_token(scores, bias_, {k_, options_.groups, options_.groups_kept, group_score});
     Tensor weight = gather_scores(scores, chosen.expert, chosen.token_offsets);
     if (options_.norm == "topk") weight = over_selected(weight, chosen.token_offsets, sigmoidal ? 1e-20 : 0);
     if (options_.scale != 1) weight = scale(weight, options_.scale);

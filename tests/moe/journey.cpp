@@ -74,7 +74,9 @@ Outcome step(const LayerCase& c, int ranks, bool starve) {
     std::vector<Parameter*> all = parameters(layer);
     all.push_back(&x);
     Tape tape(all);
-    const LayerOutput out = layer(x, context_of(first, last));
+    RouterContext context = context_of(first, last);
+    context.compete = c.compete;
+    const LayerOutput out = layer(x, context);
     const double share = double(tokens) / kTokens;
     const Tensor loss = total(out, share, first, kTokens);
     tape.backward(loss);

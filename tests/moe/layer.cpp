@@ -23,10 +23,16 @@ RouterContext context_for(int64_t tokens) {
   return context;
 }
 
-/// Worst disagreement of gradients and central differences over x and every parameter.
-double layer_gradient_error(MoeLayer& layer, Parameter& x, const RouterContext& context) {
+/// Worst disagreement of gradients and central differences over x and every parameter. The decision is held fixed, and
+/// with it what the losses take for a constant.
+double layer_gradient_error(MoeLayer& layer, Parameter& x, RouterContext context) {
   std::vector<Parameter*> all = parameters(layer);
   all.push_back(&x);
+  Decision decision;
+  layer(x, context, &decision);
+  std::vector<Pairs> held(size_t(context.layer) + 1);
+  held.back() = decision.pairs;
+  context.held = held;
   return gradient_error(all, [&] { return total(layer(x, context), 1, 0, x.value.shape(0)); });
 }
 
@@ -45,7 +51,9 @@ TEST_CASE("layer: gradients through real experts agree with finite differences, 
     MoeLayer layer = make_layer(c, *self);
     fill_parameters(layer, 31);
     Parameter x = input(kTokens);
-    CHECK(layer_gradient_error(layer, x, context_for(kTokens)) < 1e-6);
+    RouterContext context = context_for(kTokens);
+    context.compete = c.compete;
+    CHECK(layer_gradient_error(layer, x, context) < 1e-6);
   }
 }
 
@@ -163,7 +171,8 @@ TEST_CASE("layer: leaves no memory behind and asks for the same addresses whatev
     std::vector<Tensor> inputs;
     for (uint64_t seed = 1; seed <= 3; ++seed)
       inputs.push_back(random({kTokens, kWidth}, seed, 1, c.name == "toy" ? DType::f64 : DType::f32));
-    const RouterContext context = context_for(kTokens);
+    RouterContext context = context_for(kTokens);
+    context.compete = c.compete;
     const auto step = [&](Arena& arena, const Tensor& x) {
       const Arena::Scope scope(arena);
       Tape tape(all);

@@ -1,0 +1,236 @@
+#include "moe/all_answers.h"
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "core/copy.h"
+#include "moe/expert_ffn.h"
+#include "ops/grouped_linear.h"
+
+namespace agon {
+
+namespace {
+
+/// Rows [first, first + n) of a matrix, copied.
+Tensor some_rows(const Tensor& x, int64_t first, int64_t n) {
+  Tensor rows({n, x.shape(1)}, x.dtype(), x.device());
+  visit_float(x.dtype(), [&]<class T>() {
+    std::copy_n(x.data<const T>().data() + first * x.shape(1), n * x.shape(1), rows.data<T>().data());
+  });
+  return rows;
+}
+
+/// [e+1] i32: n rows, all of them expert e's.
+Tensor all_for(int64_t e, int64_t experts, int64_t n) {
+  Tensor offsets({experts + 1}, DType::i32);
+  for (int64_t i = 0; i <= experts; ++i) offsets.data<int32_t>()[size_t(i)] = i > e ? int32_t(n) : 0;
+  return offsets;
+}
+
+/// What all_answer_scores does on one rank: its experts and some tokens.
+struct LocalAnswers {
+  ExpertGroup const& experts;
+  AnswerScore score;
+  int64_t chunk_bytes;
+
+  /// Tokens whose inner activations and answer by one expert fit the chunk.
+  int64_t tokens_at_once(const Tensor& x) const {
+    const int64_t D = x.shape(1), F = experts.hidden(), before = experts.up.value.shape(1);
+    const int64_t each = size_of(x.dtype()) * (D + before + F + D);
+    return std::clamp<int64_t>(chunk_bytes / each, 1, std::max<int64_t>(x.shape(0), 1));
+  }
+
+  /// Calls f(e, first, rows of x) for every expert and chunk of tokens, experts outermost.
+  void each_chunk(const Tensor& x, const std::function<void(int64_t e, int64_t first, const Tensor& rows)>& f) const {
+    const int64_t T = x.shape(0), n = tokens_at_once(x);
+    for (int64_t first = 0; first < T; first += n) {
+      const Tensor rows = n >= T ? x : some_rows(x, first, std::min(n, T - first));
+      for (int64_t e = 0; e < experts.experts(); ++e) f(e, first, rows);
+    }
+  }
+
+  /// The hidden layer before and after its activation, and the answers, of one expert.
+  struct Answers {
+    Tensor before, hidden, rows;
+  };
+  Answers answers(const Tensor& x, const Tensor& offsets, bool keep) const {
+    const int64_t n = x.shape(0);
+    Answers a;
+    a.before = Tensor({n, experts.up.value.shape(1)}, x.dtype(), x.device());
+    run<GroupedLinear::Forward>(x.device(), a.before, x, experts.up, offsets, experts.up_bias);
+    a.hidden = Tensor({n, experts.hidden()}, x.dtype(), x.device());
+    run<ExpertFfn::Activate>(x.device(), a.hidden, a.before, experts.activation);
+    if (!keep) a.before = {};
+    a.rows = Tensor(x.shape(), x.dtype(), x.device());
+    run<GroupedLinear::Forward>(x.device(), a.rows, a.hidden, experts.down, offsets, experts.down_bias);
+    return a;
+  }
+
+  /// x [n, D] -> [n, e].
+  Tensor scores(const Tensor& x) const {
+    const int64_t E = experts.experts();
+    Tensor all({x.shape(0), E}, accumulator_dtype(x.dtype()), x.device());
+    each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
+      const int64_t n = rows.shape(0);
+      const Tensor column({n}, all.dtype(), x.device());
+      run<AnswerScores::Forward>(x.device(), column, answers(rows, all_for(e, E, n), false).rows, score);
+      visit_accumulator(all.dtype(), [&]<class A>() {
+        for (int64_t i = 0; i < n; ++i) all.data<A>()[size_t((first + i) * E + e)] = column.data<const A>()[size_t(i)];
+      });
+    });
+    return all;
+  }
+
+  /// Gradients of the experts, and dx [n, D] where it is wanted, from dscores [n, e].
+  struct Into {
+    Tensor up, down, up_bias, down_bias, x;  // to be added to; empty where nobody wants them
+  };
+  void backward(const Tensor& x, const Tensor& dscores, const Into& into) const {
+    const int64_t E = experts.experts(), D = x.shape(1);
+    each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
+      const int64_t n = rows.shape(0);
+      const Device at = x.device();
+      const Tensor offsets = all_for(e, E, n), column({n}, dscores.dtype(), at);
+      visit_accumulator(dscores.dtype(), [&]<class A>() {
+        for (int64_t i = 0; i < n; ++i)
+          column.data<A>()[size_t(i)] = dscores.data<const A>()[size_t((first + i) * E + e)];
+      });
+      const Answers a = answers(rows, offsets, true);
+      run<AnswerScores::Backward>(at, a.rows, column, a.rows, score);  // an element is read before it is written
+      if (into.down) run<GroupedLinear::Weight>(at, into.down, true, a.rows, a.hidden, offsets);
+      if (into.down_bias) run<GroupedLinear::Bias>(at, into.down_bias, true, a.rows, offsets);
+      run<GroupedLinear::Input>(at, a.hidden, a.rows, experts.down, offsets);
+      run<ExpertFfn::ActivateBackward>(at, a.before, a.hidden, experts.activation);
+      if (into.up) run<GroupedLinear::Weight>(at, into.up, true, a.before, rows, offsets);
+      if (into.up_bias) run<GroupedLinear::Bias>(at, into.up_bias, true, a.before, offsets);
+      if (!into.x) return;
+      run<GroupedLinear::Input>(at, a.rows, a.before, experts.up, offsets);
+      visit_float(x.dtype(), [&]<class T>() {
+        using A = Accumulator<T>;
+        T* const to = into.x.data<T>().data() + first * D;
+        const T* const from = a.rows.data<const T>().data();
+        for (int64_t i = 0; i < n * D; ++i) to[i] = T(A(to[i]) + A(from[i]));
+      });
+    });
+  }
+};
+
+/// The tokens of rank r, on every rank.
+Tensor tokens_of(int r, const Tensor& x, const std::vector<int64_t>& tokens, Communicator& comm) {
+  if (comm.size() == 1) return x;
+  const Tensor there = r == comm.rank() ? x : Tensor({tokens[size_t(r)], x.shape(1)}, x.dtype());
+  comm.broadcast(there, r);
+  return there;
+}
+
+std::vector<int64_t> tokens_per_rank(const Tensor& x, Communicator& comm) {
+  const Tensor all = comm.all_gather(tensor_of<int32_t>({int32_t(x.shape(0))}));
+  const auto n = all.data<const int32_t>();
+  return {n.begin(), n.end()};
+}
+
+/// [size * T, e], the experts of rank after rank, <-> [T, E].
+void move_blocks(const Tensor& blocks, const Tensor& whole, int ranks, bool to_whole) {
+  const int64_t T = whole.shape(0), E = whole.shape(1), each = E / ranks;
+  visit_accumulator(whole.dtype(), [&]<class A>() {
+    for (int64_t r = 0; r < ranks; ++r)
+      for (int64_t t = 0; t < T; ++t) {
+        A* const block = blocks.data<A>().data() + (r * T + t) * each;
+        A* const row = whole.data<A>().data() + t * E + r * each;
+        to_whole ? std::copy_n(block, each, row) : std::copy_n(row, each, block);
+      }
+  });
+}
+
+/// Rows one after the other.
+Tensor stacked(const std::vector<Tensor>& parts, int64_t width) {
+  int64_t n = 0;
+  for (const Tensor& p : parts) n += p.shape(0);
+  Tensor all({n, width}, parts.front().dtype());
+  visit_accumulator(all.dtype(), [&]<class A>() {
+    auto to = all.data<A>().begin();
+    for (const Tensor& p : parts) to = std::ranges::copy(p.data<const A>(), to).out;
+  });
+  return all;
+}
+
+Tensor answer_scores_of_all(const Tensor& x, const LocalAnswers& local, Communicator& comm) {
+  if (comm.size() == 1) return local.scores(x);
+  const int64_t T = x.shape(0), each = local.experts.experts();
+  const std::vector<int64_t> tokens = tokens_per_rank(x, comm), mine(size_t(comm.size()), T);
+  std::vector<Tensor> there;
+  for (int r = 0; r < comm.size(); ++r) there.push_back(local.scores(tokens_of(r, x, tokens, comm)));
+  const Tensor blocks = comm.all_to_all(stacked(there, each), tokens, mine);
+  Tensor all({T, each * comm.size()}, blocks.dtype());
+  move_blocks(blocks, all, comm.size(), true);
+  return all;
+}
+
+/// Adds to the experts' gradients and returns dx, empty where it is not wanted.
+Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswers& local, LocalAnswers::Into into,
+                       bool wants_x, Communicator& comm) {
+  const auto with_x = [&](const Tensor& tokens) {
+    LocalAnswers::Into all = into;
+    if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype()).zero();
+    return all;
+  };
+  if (comm.size() == 1) {
+    const LocalAnswers::Into all = with_x(x);
+    local.backward(x, dscores, all);
+    return all.x;
+  }
+  const int64_t T = x.shape(0), each = local.experts.experts();
+  const std::vector<int64_t> tokens = tokens_per_rank(x, comm), mine(size_t(comm.size()), T);
+  const Tensor leaving({T * comm.size(), each}, dscores.dtype());
+  move_blocks(leaving, dscores, comm.size(), false);
+  const Tensor arrived = comm.all_to_all(leaving, mine, tokens);
+  Tensor dx;
+  int64_t first = 0;
+  for (int r = 0; r < comm.size(); ++r) {
+    const Tensor there = tokens_of(r, x, tokens, comm);
+    const LocalAnswers::Into all = with_x(there);
+    const int64_t n = tokens[size_t(r)];
+    const Tensor part({n, each}, dscores.dtype());
+    visit_accumulator(part.dtype(), [&]<class A>() {
+      std::copy_n(arrived.data<const A>().data() + first * each, n * each, part.data<A>().data());
+    });
+    local.backward(there, part, all);
+    comm.all_reduce(all.x);
+    if (r == comm.rank()) dx = all.x;
+    first += n;
+  }
+  return wants_x ? dx : Tensor();
+}
+
+}  // namespace
+
+Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes,
+                         Communicator& comm, bool differentiable) {
+  check(x.shape().rank() == 2 && x.shape(1) == experts.up.value.shape(2) && x.dtype() == experts.up.value.dtype(),
+        "all_answer_scores: x ", x.shape(), " of ", x.dtype(), " for experts of width ", experts.up.value.shape(2),
+        " in ", experts.up.value.dtype());
+  Tensor scores = answer_scores_of_all(x, {experts, score, chunk_bytes}, comm);
+  if (!differentiable) return scores;
+  const Tensor &up = experts.up, &down = experts.down, &up_bias = experts.up_bias, &down_bias = experts.down_bias;
+  return record("all_answer_scores", {&x, &up, &down, &up_bias, &down_bias}, scores,
+                [x, &experts, score, chunk_bytes, &comm](Gradients& g, const Tensor& dscores) {
+                  std::vector<std::pair<const Tensor*, Tensor>> made;
+                  const auto place = [&](const Tensor& p) -> Tensor {  // zeros, or what is there already
+                    if (!g.wants(p)) return {};
+                    if (g.owns(p)) {
+                      const auto [grad, add] = g.target(p);
+                      return add ? grad.reshape(p.shape()) : grad.reshape(p.shape()).zero();
+                    }
+                    return made.emplace_back(&p, Tensor(p.shape(), p.dtype(), p.device()).zero()).second;
+                  };
+                  const LocalAnswers::Into into{place(experts.up), place(experts.down), place(experts.up_bias),
+                                                place(experts.down_bias), {}};
+                  const Tensor dx = backward_of_all(x, dscores, {experts, score, chunk_bytes}, into, g.wants(x), comm);
+                  for (const auto& [p, gradient] : made) g.add(*p, gradient);
+                  if (dx) g.add(x, dx);
+                });
+}
+
+}  // namespace agon

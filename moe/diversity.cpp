@@ -1,0 +1,120 @@
+#include "moe/diversity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "core/copy.h"
+#include "moe/ordered_sum.h"
+
+namespace agon {
+
+namespace {
+
+/// The rows of one token as unit vectors, and the norms they were divided by.
+template <class A>
+struct UnitRows {
+  std::vector<std::vector<A>> u;
+  std::vector<A> norm;
+  std::vector<int64_t> row;
+
+  UnitRows(const Tensor& rows, const Plan& plan, int64_t t) {
+    const auto offset = plan.token_offsets.data<const int32_t>(), row_of = plan.row_of_pair.data<const int32_t>();
+    const int64_t D = rows.shape(1);
+    visit_float(rows.dtype(), [&]<class T>() {
+      for (auto i = size_t(offset[size_t(t)]); i < size_t(offset[size_t(t) + 1]); ++i) {
+        const T* const o = rows.data<const T>().data() + row_of[i] * D;
+        A squares = 0;
+        for (int64_t d = 0; d < D; ++d) squares += A(o[d]) * A(o[d]);
+        norm.push_back(std::max(std::sqrt(squares), A(1e-12)));
+        auto& unit = u.emplace_back(static_cast<size_t>(D));
+        for (int64_t d = 0; d < D; ++d) unit[size_t(d)] = A(o[d]) / norm.back();
+        row.push_back(row_of[i]);
+      }
+    });
+  }
+  A dot(size_t i, size_t j) const {
+    A sum = 0;
+    for (size_t d = 0; d < u[i].size(); ++d) sum += u[i][d] * u[j][d];
+    return sum;
+  }
+};
+
+/// Tokens with at least two rows.
+int64_t tokens_with_two(const Plan& plan) {
+  const auto offset = plan.token_offsets.data<const int32_t>();
+  int64_t n = 0;
+  for (size_t t = 0; t + 1 < offset.size(); ++t) n += offset[t + 1] - offset[t] >= 2;
+  return n;
+}
+
+struct Diversity {
+  struct Forward {
+    static void cpu(double& loss, const Tensor& rows, const Plan& plan) {
+      const int64_t counted = tokens_with_two(plan), T = plan.token_offsets.size() - 1;
+      visit_accumulator(accumulator_dtype(rows.dtype()), [&]<class A>() {
+        loss = ordered_sum(T, [&](int64_t begin, int64_t end) {
+          double sum = 0;
+          for (int64_t t = begin; t < end; ++t) {
+            const UnitRows<A> rows_of(rows, plan, t);
+            const size_t n = rows_of.u.size();
+            double cosines = 0;
+            for (size_t i = 0; i < n; ++i)
+              for (size_t j = i + 1; j < n; ++j) cosines += 2 * double(rows_of.dot(i, j));
+            if (n >= 2) sum += cosines / double(n * (n - 1));
+          }
+          return sum;
+        });
+      });
+      loss /= double(std::max<int64_t>(counted, 1));
+    }
+  };
+  /// drow = 2 slope / (tokens n (n - 1)) · (G - u <u, G>) / ‖o‖, G the sum of the token's other unit rows.
+  struct Backward {
+    static void cpu(const Tensor& drows, double slope, const Tensor& rows, const Plan& plan) {
+      const int64_t counted = tokens_with_two(plan), D = rows.shape(1);
+      drows.zero();
+      visit_float(rows.dtype(), [&]<class T>() {
+        using A = Accumulator<T>;
+        parallel_ranges(plan.token_offsets.size() - 1, 32, [&](int64_t begin, int64_t end) {
+          std::vector<A> others(static_cast<size_t>(D));
+          for (int64_t t = begin; t < end; ++t) {
+            const UnitRows<A> of(rows, plan, t);
+            const size_t n = of.u.size();
+            if (n < 2) continue;
+            const A each = A(2 * slope / (double(counted) * double(n * (n - 1))));
+            for (size_t i = 0; i < n; ++i) {
+              std::ranges::fill(others, A(0));
+              A along = 0;
+              for (size_t j = 0; j < n; ++j) {
+                if (j == i) continue;
+                for (size_t d = 0; d < others.size(); ++d) others[d] += of.u[j][d];
+                along += of.dot(i, j);
+              }
+              T* const to = drows.data<T>().data() + of.row[i] * D;
+              for (size_t d = 0; d < others.size(); ++d)
+                to[d] = T(each * (others[d] - of.u[i][d] * along) / of.norm[i]);
+            }
+          }
+        });
+      });
+    }
+  };
+};
+
+}  // namespace
+
+Tensor diversity(const Tensor& rows, const Plan& plan) {
+  double value = 0;
+  run<Diversity::Forward>(rows.device(), value, rows, plan);
+  Tensor loss({1}, accumulator_dtype(rows.dtype()));
+  fill(loss, value);
+  return record("diversity", {&rows}, loss, [rows, plan](Gradients& g, const Tensor& dy) {
+    Tensor drows(rows.shape(), rows.dtype(), rows.device());
+    run<Diversity::Backward>(rows.device(), drows, dy.item(), rows, plan);
+    g.add(rows, drows);
+  });
+}
+
+}  // namespace agon

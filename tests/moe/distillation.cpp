@@ -1,0 +1,37 @@
+#include "moe/distillation.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/moe/support.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+TEST_CASE("distillation: the formula and its gradient") {
+  const int64_t T = 8, E = 5;
+  const RandomPairs pairs = random_pairs(T, E, 4, 3);
+  const Tensor q = random({T, E}, 1), P = random({T, E}, 2);
+  const auto offset = pairs.token_offsets.data<int32_t>(), expert = pairs.expert.data<int32_t>();
+  double all = 0, chosen = 0;
+  const auto square = [&](int64_t i) {
+    const double gap = q.data<double>()[i] - P.data<double>()[i];
+    return gap * gap;
+  };
+  for (int64_t i = 0; i < T * E; ++i) all += square(i);
+  for (int64_t t = 0; t < T; ++t)
+    for (int32_t i = offset[t]; i < offset[t + 1]; ++i) chosen += square(t * E + expert[i]);
+  for (double theta : {0.0, 0.2, 3.0}) {
+    CHECK(distillation(q, P, pairs.expert, pairs.token_offsets, theta).item() ==
+          doctest::Approx(all / double(T * E) + theta * chosen / offset[T]).epsilon(1e-13));
+    CHECK(gradient_error({q}, [&](const std::vector<Parameter>& in) {
+            return distillation(in[0], P, pairs.expert, pairs.token_offsets, theta);
+          }) < 1e-7);
+  }
+}
+
+TEST_CASE("distillation: no chosen pair, no token") {
+  const Tensor q = random({3, 2}, 1), none({0}, DType::i32);
+  CHECK(distillation(q, q, none, tensor_of<int32_t>({0, 0, 0, 0}), 1).item() == 0);
+  const Tensor empty({0, 2}, DType::f32);
+  CHECK(distillation(empty, empty, none, tensor_of<int32_t>({0}), 1).item() == 0);
+}

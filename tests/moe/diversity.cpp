@@ -1,0 +1,57 @@
+#include "moe/diversity.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/moe/support.h"
+
+using namespace agon;
+using namespace agon::testing;
+
+TEST_CASE("diversity: the mean cosine of a token's pairs of answers, over tokens with at least two") {
+  const int64_t T = 9, E = 5, D = 4;
+  const RandomPairs pairs = random_pairs(T, E, 3, 2);
+  const Plan plan = make_plan(pairs.expert, pairs.token_offsets, E);
+  const Tensor rows = random({pairs.expert.size(), D}, 7);
+  const auto offset = pairs.token_offsets.data<int32_t>(), row = plan.row_of_pair.data<int32_t>();
+  double sum = 0;
+  int tokens = 0;
+  for (int64_t t = 0; t < T; ++t) {
+    const int n = offset[t + 1] - offset[t];
+    if (n < 2) continue;
+    ++tokens;
+    double cosines = 0;
+    for (int32_t i = offset[t]; i < offset[t + 1]; ++i)
+      for (int32_t j = offset[t]; j < offset[t + 1]; ++j) {
+        if (i == j) continue;
+        double ij = 0, ii = 0, jj = 0;
+        for (int64_t d = 0; d < D; ++d) {
+          const double a = rows.data<double>()[row[i] * D + d], b = rows.data<double>()[row[j] * D + d];
+          ij += a * b, ii += a * a, jj += b * b;
+        }
+        cosines += ij / std::sqrt(ii * jj);
+      }
+    sum += cosines / double(n * (n - 1));
+  }
+  REQUIRE(tokens > 2);
+  CHECK(diversity(rows, plan).item() == doctest::Approx(sum / tokens).epsilon(1e-13));
+  CHECK(gradient_error({rows}, [&](const std::vector<Parameter>& in) { return diversity(in[0], plan); }) < 1e-7);
+}
+
+TEST_CASE("diversity: equal answers give 1, single ones 0, answers of zero no NaN") {
+  const Plan two = make_plan(tensor_of<int32_t>({0, 1, 1, 0}), tensor_of<int32_t>({0, 2, 4}), 2);
+  Tensor rows({4, 3}, DType::f32);
+  fill(rows, 2);
+  CHECK(diversity(rows, two).item() == doctest::Approx(1).epsilon(1e-6));
+  const Plan single = make_plan(tensor_of<int32_t>({0, 1}), tensor_of<int32_t>({0, 1, 2}), 2);
+  CHECK(diversity(Tensor({2, 3}, DType::f32).zero(), single).item() == 0);
+  CHECK(gradient_error({random({2, 3}, 1)}, [&](const std::vector<Parameter>& in) { return diversity(in[0], single); }) == 0);
+  Parameter zero({4, 3}, Precision::f64());
+  Parameter* const all[] = {&zero};
+  Tape tape(all);
+  const Tensor loss = diversity(zero, two);
+  CHECK(loss.item() == 0);
+  tape.backward(loss);
+  for (double v : zero.grad.data<double>()) CHECK(v == 0);
+}
