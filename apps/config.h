@@ -144,6 +144,8 @@ struct Config {
 
   /// Throws UserError when options contradict each other: k > experts, heads that do not divide, ...
   void validate() const;
+  /// The part of it that concerns a layer with experts by itself, whatever the model around it.
+  void validate_layer() const;
   /// "model.width (FILE:LINE)", for messages; the key alone when it has its default.
   std::string named(const std::string& key) const;
 };

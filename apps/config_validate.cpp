@@ -62,14 +62,12 @@ void validate_experts(const Config& c) {
   if (!c.moe.enabled) return;
   require(c.moe.layer.experts % c.parallel.expert == 0, c.named("parallel.expert"), ": ", c.moe.layer.experts,
           " experts do not divide over ", c.parallel.expert, " ranks; expected a divisor of moe.experts");
-  require(!c.moe.layer.shared_gate || c.moe.layer.shared_experts > 0, c.named("moe.shared_gate"),
-          ": there is no shared expert to weigh; expected moe.shared_experts > 0");
+  c.validate_layer();
   bool any = false;
   for (int64_t i = 0; i < c.model.layers; ++i) any = any || c.moe.has_experts(i);
   require(any, c.named(c.origin.contains("moe.every") ? "moe.every" : "moe.first_dense"),
           ": every = ", c.moe.placement.every, " and first_dense = ", c.moe.placement.first_dense,
           " leave no block with experts among ", c.model.layers);
-  validate_router(c, "moe.router", c.moe.router);
   for (const auto& [index, choice] : c.moe.layers) {
     const std::string section = text("moe.layer.", index);
     require(index < c.model.layers, c.named(section), ": there is no block ", index,
@@ -83,6 +81,12 @@ void validate_experts(const Config& c) {
 }
 
 }  // namespace
+
+void Config::validate_layer() const {
+  require(!moe.layer.shared_gate || moe.layer.shared_experts > 0, named("moe.shared_gate"),
+          ": there is no shared expert to weigh; expected moe.shared_experts > 0");
+  validate_router(*this, "moe.router", moe.router);
+}
 
 int64_t Config::routing_group() const {
   if (!moe.enabled) return 1;
