@@ -66,6 +66,17 @@ int main(int argc, char** argv) try {
   overrides(verb, info_overrides);
   verb->callback([&] { code = agon::info(what, info_overrides); });
 
+  agon::ProbeArguments probe;
+  verb = app.add_subcommand("probe", "one MoE layer on tensors from a file: decisions, outputs, losses, gradients");
+  verb->add_option("LAYER.toml", probe.layer, "width dtype device seed mode, [moe], [moe.router]")->required();
+  verb->add_option("IN", probe.in, "safetensors: x [T, D]; if wanted, dy, sequence_lengths, weights, state")
+      ->required();
+  verb->add_option("OUT", probe.out, "safetensors: logits scores selected weights y loss.* grad.*")->required();
+  verb->add_flag("--each-loss", probe.each_loss, "gradients of the task and of each loss by itself too");
+  verb->add_flag("--expert-outputs", probe.expert_outputs, "every expert's answer to every token too");
+  verb->footer("All names, shapes and an example in Python: docs/probe.md");
+  verb->callback([&] { code = agon::probe(probe); });
+
   std::string section;
   verb = app.add_subcommand("keys", "every configuration key: type, default, range, meaning");
   verb->add_option("SECTION", section, "only this section, e.g. moe.router");

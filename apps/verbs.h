@@ -30,6 +30,12 @@ struct GenerateArguments {
 };
 int generate_text(const GenerateArguments& arguments);
 
+struct ProbeArguments {
+  std::string layer, in, out;
+  bool each_loss = false, expert_outputs = false;
+};
+int probe(const ProbeArguments& arguments);
+
 int info(const std::string& what, const std::vector<std::string>& overrides);
 int doctor();
 

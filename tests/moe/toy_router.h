@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/tape.h"
 #include "moe/dispatch.h"
 #include "moe/losses.h"
 #include "moe/router.h"
