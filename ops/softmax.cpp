@@ -1,5 +1,6 @@
 #include "ops/softmax.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "autograd/tape.h"
@@ -36,8 +37,10 @@ void Softmax::Backward::cpu(const Tensor& dx, const Tensor& dy, const Tensor& y)
     cpu::each_row(y.shape().rows(), width, [=](int64_t n) {
       const T *const p = value + n * width, *const d = slope + n * width;
       T* const result = out + n * width;
-      const A mean = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(p[i]) * A(d[i]); });
-      for (int64_t i = 0; i < width; ++i) result[i] = T(A(p[i]) * (A(d[i]) - mean));
+      // Slopes are taken from that of the largest p: where p is nearly 1 the difference to the mean would cancel.
+      const A base = A(d[std::max_element(p, p + width, [](T a, T b) { return A(a) < A(b); }) - p]);
+      const A mean = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(p[i]) * (A(d[i]) - base); });
+      for (int64_t i = 0; i < width; ++i) result[i] = T(A(p[i]) * (A(d[i]) - base - mean));
     });
   });
 }
