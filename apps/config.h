@@ -139,6 +139,9 @@ struct Config {
   /// The layers whose experts compete, by index of the block.
   std::map<int, CompetitionRate> competing_layers() const;
 
+  /// What is allowed and probably not meant, each once.
+  std::vector<std::string> warnings() const;
+
   /// Throws UserError when options contradict each other: k > experts, heads that do not divide, ...
   void validate() const;
   /// "model.width (FILE:LINE)", for messages; the key alone when it has its default.

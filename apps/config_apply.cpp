@@ -64,8 +64,8 @@ void apply(const ConfigSection& section, const Settings& settings, Config& confi
   }
 }
 
-/// The strategy of freely chosen axes that keys ask for without naming a strategy: they name `selection`, `weight`, or a
-/// `score` that is another strategy's; "" when they do not.
+/// The strategy of freely chosen axes that keys ask for without naming a strategy: they name `selection`, `weight`, or
+/// a `score` that is another strategy's; "" when they do not.
 std::string composed_by(const std::map<std::string, Setting>& keys) {
   const auto score = keys.find("score");
   const std::string* const name = score == keys.end() ? nullptr : std::get_if<std::string>(&score->second.value);

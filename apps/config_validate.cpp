@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 #include <numeric>
 #include <string_view>
@@ -100,6 +101,16 @@ std::map<int, CompetitionRate> Config::competing_layers() const {
   for (int64_t block = 0; block < model.layers; ++block)
     if (moe.has_experts(block))
       if (const CompetitionRate* rate = moe.router_of(block).options->competition()) all.emplace(int(block), *rate);
+  return all;
+}
+
+std::vector<std::string> Config::warnings() const {
+  std::vector<std::string> all;
+  for (int64_t block = 0; block < model.layers; ++block) {
+    if (!moe.has_experts(block)) continue;
+    const std::string warning = moe.router_of(block).options->warning();
+    if (!warning.empty() && std::ranges::find(all, warning) == all.end()) all.push_back(warning);
+  }
   return all;
 }
 

@@ -225,6 +225,10 @@ int Run::operator()() {
   }
   if (state_.step > 0)
     std::printf("continuing %s after step %lld\n", config_.train.out.c_str(), static_cast<long long>(state_.step));
+  for (const std::string& line : config_.warnings()) std::fprintf(stderr, "agon: %s\n", line.c_str());
+  if (const int64_t lost = trainer_->schedule().state().lost)
+    std::fprintf(stderr, "agon: %lld competition steps found no room under max_layers = %lld and are left out\n",
+                 static_cast<long long>(lost), static_cast<long long>(trainer_->schedule().cap()));
   const Signals signals;
   const double flops = account(*model_).training_flops(), peak = cpu::probe_peak(0.3);
   std::fflush(stdout);

@@ -134,7 +134,8 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
     }
     sums.competing += figures.scalars.contains("agreement");
     for (const auto& [name, value] : figures.scalars) {
-      // A number of experts that no token of a layer has counts as 0 there; other figures are of the layers that have them.
+      // A number of experts that no token of a layer has counts as 0 there; other figures are of the layers that have
+      // them.
       const bool everywhere = name.starts_with("tokens_with_") || name == "dropped";
       const auto has = [&name = name](const Statistics& s) { return s.scalars.contains(name); };
       const auto layers = everywhere ? ptrdiff_t(with_experts) : std::ranges::count_if(passed.statistics, has);

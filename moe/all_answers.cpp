@@ -225,8 +225,8 @@ Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScor
                     }
                     return made.emplace_back(&p, Tensor(p.shape(), p.dtype(), p.device()).zero()).second;
                   };
-                  const LocalAnswers::Into into{place(experts.up), place(experts.down), place(experts.up_bias),
-                                                place(experts.down_bias), {}};
+                  const LocalAnswers::Into into{
+                      place(experts.up), place(experts.down), place(experts.up_bias), place(experts.down_bias), {}};
                   const Tensor dx = backward_of_all(x, dscores, {experts, score, chunk_bytes}, into, g.wants(x), comm);
                   for (const auto& [p, gradient] : made) g.add(*p, gradient);
                   if (dx) g.add(x, dx);

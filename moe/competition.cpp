@@ -46,19 +46,22 @@ double divergence_from_uniform(const Tensor& P) {
   const int64_t T = P.shape(0), E = P.shape(1);
   return visit_accumulator(P.dtype(), [&]<class S>() {
     const auto p = P.data<const S>();
-    return ordered_sum(T, [&](int64_t begin, int64_t end) {
-      double sum = 0;
-      for (auto i = size_t(begin * E); i < size_t(end * E); ++i)
-        sum += p[i] > S(0) ? double(p[i]) * std::log(double(p[i]) * double(E)) : 0;
-      return sum;
-    }) / double(std::max<int64_t>(T, 1));
+    return ordered_sum(T,
+                       [&](int64_t begin, int64_t end) {
+                         double sum = 0;
+                         for (auto i = size_t(begin * E); i < size_t(end * E); ++i)
+                           sum += p[i] > S(0) ? double(p[i]) * std::log(double(p[i]) * double(E)) : 0;
+                         return sum;
+                       }) /
+           double(std::max<int64_t>(T, 1));
   });
 }
 
 }  // namespace
 
 void CompetitionOptions::visit(OptionVisitor& v) {
-  v("temperature", temperature, Range::above(0), "divides the experts' scores before the softmax the router learns from");
+  v("temperature", temperature, Range::above(0),
+    "divides the experts' scores before the softmax the router learns from");
   v("rate", schedule.rate, Range::within(0, 1), "share of a layer's steps in which its experts compete");
   v("warm_up", schedule.warm_up, Range::within(0, 1), "share of the training, at its start, without competition");
   v("max_layers", schedule.max_layers, Range::at_least(1), "at most so many layers compete in one step");
@@ -73,10 +76,11 @@ void CompetitionOptions::visit(OptionVisitor& v) {
 
 Tensor contest_scores(const CompetitionOptions& options, AnswerScore score, const Tensor& x,
                       const RouterContext& context) {
-  if (const Pairs* held = context.held_pairs(); held && held->affinity && !options.loser_gradient) return held->affinity;
+  if (const Pairs* held = context.held_pairs(); held && held->affinity && !options.loser_gradient)
+    return held->affinity;
   check(context.experts && context.comm, "experts compete only inside a layer");
-  const Tensor scores = all_answer_scores(x, *context.experts, score, options.chunk_mib << 20, *context.comm,
-                                          options.loser_gradient);
+  const Tensor scores =
+      all_answer_scores(x, *context.experts, score, options.chunk_mib << 20, *context.comm, options.loser_gradient);
   check_scores(scores, context);
   return scores;
 }

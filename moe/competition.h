@@ -32,7 +32,7 @@ struct Contest {
   const Pairs& pairs;  // affinity is contest_scores
   const Tensor& rows;  // [N, D], sorted as `plan` says, on the tape
   const Plan& plan;
-  Tensor answer;       // [N]: the winners' scores in the order of the pairs, on the tape
+  Tensor answer;  // [N]: the winners' scores in the order of the pairs, on the tape
 
   Contest(AnswerScore score, const Pairs& pairs, const Tensor& rows, const Plan& plan);
   /// The weights of the pairs, [N]: functions of the winners' answers; those of losers count as constants. silu_mean

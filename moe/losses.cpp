@@ -219,8 +219,8 @@ Tensor balance_loss(const LossOptions& options, const Tensor& probabilities, con
   const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
   const bool global = options.balance_scope == "global", sequence = options.balance_scope == "sequence";
   const Tensor scopes = scope_offsets(context, T, global ? 0 : sequence ? 1 : options.group);
-  const Tensor counts = global ? global_counts(expert, token_offsets, E, context)
-                               : count_experts(expert, token_offsets, scopes, E);
+  const Tensor counts =
+      global ? global_counts(expert, token_offsets, E, context) : count_experts(expert, token_offsets, scopes, E);
   return load_balance(probabilities, counts, scopes);
 }
 

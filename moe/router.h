@@ -25,7 +25,7 @@ struct RouterContext {
   int64_t step = 0;  // optimizer step, from 0
   int layer = 0;     // index of the block in the model
   Mode mode = Mode::train;
-  bool compete = false;     // the schedule's verdict for this layer and step
+  bool compete = false;                           // the schedule's verdict for this layer and step
   const CompetitionSchedule* schedule = nullptr;  // where a model's layers get that verdict from in training
   Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens, padding left out; empty: one sequence
   Tensor token;             // [T] i32 ids
@@ -54,8 +54,8 @@ using Losses = std::vector<Loss>;
 
 /// Figures of one call, without gradient.
 struct Statistics {
-  Tensor load;                            // [E] f64: selected pairs per expert, after dropping
-  Tensor chosen;                          // [E] f64: what the balance loss counts: pairs before dropping, or first winners
+  Tensor load;    // [E] f64: selected pairs per expert, after dropping
+  Tensor chosen;  // [E] f64: what the balance loss counts: pairs before dropping, or first winners
   std::map<std::string, double> scalars;  // "dropped", "entropy", ...: see statistics.h
   Tensor candidates = {};  // [T, E] f32 (f64), without gradient: the scores that thresholds are taken from; empty for
                            // strategies without thresholds

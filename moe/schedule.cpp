@@ -35,8 +35,7 @@ int64_t cap_of(const std::map<int, CompetitionRate>& rates) {
 
 CompetitionSchedule::CompetitionSchedule(const std::map<int, CompetitionRate>& rates, int64_t steps, uint64_t seed)
     : rates_(rates), cap_(cap_of(rates)), seed_(seed) {
-  for (const auto& [layer, rate] : rates)
-    state_.layers[layer].warm_up = int64_t(rate.warm_up * double(steps));
+  for (const auto& [layer, rate] : rates) state_.layers[layer].warm_up = int64_t(rate.warm_up * double(steps));
   draw(0, steps);
 }
 

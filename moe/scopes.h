@@ -5,8 +5,8 @@
 
 namespace agon {
 
-/// Where the tokens of a micro-batch compete with each other. A routing group is `group` consecutive sequences (0: all);
-/// within one the scope is all of it, each sequence alone, or the tokens at one position of its sequences.
+/// Where the tokens of a micro-batch compete with each other. A routing group is `group` consecutive sequences (0:
+/// all); within one the scope is all of it, each sequence alone, or the tokens at one position of its sequences.
 struct Scopes {
   Tensor token;                 // [T] i32: the tokens scope by scope, ascending within one
   Tensor offsets;               // [S+1] i32: where each scope begins in `token`

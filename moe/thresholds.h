@@ -6,8 +6,8 @@
 
 namespace agon {
 
-/// The smallest scores that are chosen where a choice must not depend on later tokens: a pair counts iff its score is at
-/// least its expert's threshold (expert choice), or the layer's (unified). State: saved, restored, not trained.
+/// The smallest scores that are chosen where a choice must not depend on later tokens: a pair counts iff its score is
+/// at least its expert's threshold (expert choice), or the layer's (unified). State: saved, restored, not trained.
 /// ROUTING.md section 6.
 struct Thresholds {
   Tensor value;                  // [E], or [1] for the layer; f32 (f64); NaN: not known yet
@@ -24,9 +24,9 @@ struct Thresholds {
   void learn(std::span<const Tensor> scores, Communicator& everyone);
 };
 
-/// The n-th largest value of each column of the matrices [T, E] of all ranks together, n = floor(k / E * T), or, pooled,
-/// of all their values, n = floor(k T), with T the tokens of all: -> [E] or [1] of their dtype, the same on all ranks. n
-/// is at least 1 and at most as many as there are. Exact. Collective; every rank gives at least one matrix.
+/// The n-th largest value of each column of the matrices [T, E] of all ranks together, n = floor(k / E * T), or,
+/// pooled, of all their values, n = floor(k T), with T the tokens of all: -> [E] or [1] of their dtype, the same on all
+/// ranks. n is at least 1 and at most as many as there are. Exact. Collective; every rank gives at least one matrix.
 Tensor cut(std::span<const Tensor> scores, double k, bool pooled, Communicator& everyone);
 
 }  // namespace agon

@@ -108,8 +108,7 @@ Tensor unified_scores(const Tensor& logits, const UnifiedOptions& options, const
   require(context.mode != Mode::eval, "layer ", context.layer,
           ": moe.router.expert_score = \"softmax\" compares a token with later ones, so it has no causal evaluation: "
           "use expert_score = \"sigmoid\", or evaluate non-causally");
-  return unified_scores(logits, options.alpha, options.view(),
-                        make_scopes(context, logits.shape(0), group, scope));
+  return unified_scores(logits, options.alpha, options.view(), make_scopes(context, logits.shape(0), group, scope));
 }
 
 }  // namespace agon

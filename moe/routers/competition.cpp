@@ -66,8 +66,8 @@ class Competition final : public Router {
     const Tensor scores = softmax(logits);
     check_scores(scores, context);
     const Selection chosen = choose(scores, context);
-    const Tensor weight = over_selected(gather_scores(scores, chosen.expert, chosen.token_offsets),
-                                        chosen.token_offsets);
+    const Tensor weight =
+        over_selected(gather_scores(scores, chosen.expert, chosen.token_offsets), chosen.token_offsets);
     return {chosen.expert, chosen.token_offsets, weight, logits, scores, chosen.expert, chosen.token_offsets};
   }
 

@@ -45,8 +45,8 @@ class ExpertChoice final : public Router {
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_), scores = softmax(logits);
     check_scores(scores, context);
-    const Selection chosen = select_from_pool(scores, Taker::expert, options_.k, options_.losses.group, options_.pool,
-                                              thresholds_, context);
+    const Selection chosen =
+        select_from_pool(scores, Taker::expert, options_.k, options_.losses.group, options_.pool, thresholds_, context);
     const Tensor weight = gather_scores(scores, chosen.expert, chosen.token_offsets);
     return {chosen.expert, chosen.token_offsets, weight, logits, scores, chosen.expert, chosen.token_offsets};
   }

@@ -66,11 +66,10 @@ class Unified final : public Router {
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_);
-    const Tensor scores =
-        unified_scores(logits, options_.score, options_.pool.scope, options_.losses.group, context);
+    const Tensor scores = unified_scores(logits, options_.score, options_.pool.scope, options_.losses.group, context);
     check_scores(scores, context);
-    const Selection chosen = select_from_pool(scores, Taker::scope, options_.k, options_.losses.group, options_.pool,
-                                              thresholds_, context);
+    const Selection chosen =
+        select_from_pool(scores, Taker::scope, options_.k, options_.losses.group, options_.pool, thresholds_, context);
     const Tensor weight = weights_of(scores, options_.rule(), chosen.expert, chosen.token_offsets);
     return {chosen.expert, chosen.token_offsets, weight, logits, scores, chosen.expert, chosen.token_offsets};
   }

@@ -26,10 +26,6 @@ dropout = 0.1
 [moe]
 experts = 4
 expert_width = 12
-[moe.router]
-k = 2
-jitter = 0.01
-bias_rate = 0.001
 [train]
 steps = 12
 batch = 4
@@ -38,6 +34,13 @@ eval_tokens = 200
 checkpoint_every = 4
 [optimizer]
 warm_up = 5
+)";
+
+inline constexpr const char* kRunRouter = R"(
+[moe.router]
+k = 2
+jitter = 0.01
+bias_rate = 0.001
 )";
 
 /// What the program prints goes to a file while it lives.
@@ -69,10 +72,10 @@ class Quiet {
 /// A folder of its own for a test's runs.
 struct Folder {
   fs::path path;
-  Folder() {
+  explicit Folder(const std::string& router = kRunRouter) {
     std::string name = (fs::temp_directory_path() / "agon-train-XXXXXX").string();
     path = mkdtemp(name.data());
-    std::ofstream(path / "config.toml") << kRunConfig;
+    std::ofstream(path / "config.toml") << kRunConfig << router;
   }
   ~Folder() { fs::remove_all(path); }
   TrainArguments run(const std::string& name, std::vector<std::string> overrides = {}) const {

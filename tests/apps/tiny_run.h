@@ -23,15 +23,18 @@ dropout = 0.1
 experts = 4
 expert_width = 12
 every = 2
-[moe.router]
-k = 2
-z_coefficient = 0.001
-bias_rate = 0.001
 [train]
 steps = 20
 batch = 4
 [optimizer]
 warm_up = 5
+)";
+
+inline constexpr const char* kTinyRouter = R"(
+[moe.router]
+k = 2
+z_coefficient = 0.001
+bias_rate = 0.001
 )";
 
 /// A whole run without files.
@@ -44,8 +47,9 @@ struct Tiny {
   TrainingData data;
   Trainer trainer;
 
-  explicit Tiny(const std::vector<std::string>& overrides = {})
-      : config(parse_config(kTiny, "tiny", overrides)),
+  /// `router`: the section [moe.router].
+  explicit Tiny(const std::vector<std::string>& overrides = {}, const std::string& router = kTinyRouter)
+      : config(parse_config(kTiny + router, "tiny", overrides)),
         corpus(load_corpus(config.data)),
         model(config, corpus.tokenizer->vocabulary(), *comm),
         optimizer(parameters(model), config.optimizer),

@@ -27,7 +27,8 @@ const std::map<std::string, Strings> kFolders = {
 };
 
 /// What a router file may include of the folder moe; of distributed it may see the communicator in its context.
-const Strings kForRouters = {"router", "routing", "selection", "losses", "scores", "experts", "statistics", "weights"};
+const Strings kForRouters = {"router", "routing", "selection", "losses", "scores", "experts", "statistics", "weights",
+                              "pool", "thresholds", "unified_scores", "competition"};
 
 /// Foreign headers by how their names start, and the files where they may stand (see matches).
 struct Foreign {

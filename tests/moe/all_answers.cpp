@@ -123,6 +123,7 @@ TEST_CASE("all_answers: two and four ranks equal one, forward and backward, with
     CHECK(identical(many.scores, one.scores));
     CHECK(relative_error(many.dx, one.dx) < 1e-13);
     REQUIRE(many.gradients.size() == one.gradients.size());
-    for (size_t i = 0; i < one.gradients.size(); ++i) CHECK(relative_error(many.gradients[i], one.gradients[i]) < 1e-13);
+    for (size_t i = 0; i < one.gradients.size(); ++i)
+      CHECK(relative_error(many.gradients[i], one.gradients[i]) < 1e-13);
   }
 }

@@ -21,7 +21,10 @@ TEST_CASE("answers: the formulas") {
       double sum = 0;
       for (int64_t d = 0; d < D; ++d) {
         const double o = rows.data<double>()[n * D + d];
-        sum += kind == 0 ? std::log1p(std::exp(o)) : kind == 1 ? o * o : kind == 2 ? o / (1 + std::exp(-o)) : std::max(o, 0.0);
+        sum += kind == 0   ? std::log1p(std::exp(o))
+               : kind == 1 ? o * o
+               : kind == 2 ? o / (1 + std::exp(-o))
+                           : std::max(o, 0.0);
       }
       CHECK(a.data<double>()[n] == doctest::Approx(kind == 1 ? std::sqrt(sum) : sum / double(D)).epsilon(1e-13));
     }

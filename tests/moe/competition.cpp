@@ -44,7 +44,8 @@ TEST_CASE("competition parts: weights by every rule, losers a constant") {
     CHECK(relative_error(contest.answer, by_pair(answer_scores(c.rows, score), c.plan)) == 0);
     const auto f = [&](double a) { return score == AnswerScore::silu_mean ? std::exp(a) : a; };
     const auto answer = contest.answer.data<double>();
-    const Tensor over_selected = contest.weights(WeightRule::over_selected), over_all = contest.weights(WeightRule::over_all);
+    const Tensor over_selected = contest.weights(WeightRule::over_selected),
+                 over_all = contest.weights(WeightRule::over_all);
     CHECK(identical(contest.weights(WeightRule::raw), contest.answer));
     for (int64_t t = 0; t < kTokens; ++t) {
       double won = 0, all = 0;
@@ -82,7 +83,8 @@ TEST_CASE("competition parts: losses by their coefficients, balance counts first
   const Losses all = contest_losses(options, losses, contest, router, context);
   std::map<std::string, double> value, coefficient;
   for (const Loss& l : all) value[l.name] = l.value.item(), coefficient[l.name] = l.coefficient;
-  CHECK(coefficient == std::map<std::string, double>{{"router", 0.01}, {"diversity", 0.005}, {"balance", 0.25}, {"z", 0.125}});
+  CHECK(coefficient ==
+        std::map<std::string, double>{{"router", 0.01}, {"diversity", 0.005}, {"balance", 0.25}, {"z", 0.125}});
 
   const auto offset = c.pairs.token_offsets.data<int32_t>(), expert = c.pairs.expert.data<int32_t>();
   std::vector<double> share(static_cast<size_t>(kExperts)), mean(static_cast<size_t>(kExperts));
@@ -100,7 +102,9 @@ TEST_CASE("competition parts: losses by their coefficients, balance counts first
   for (size_t e = 0; e < share.size(); ++e) expected += double(kExperts) * mean[e] * share[e] / with;
   CHECK(value["balance"] == doctest::Approx(expected).epsilon(1e-12));
   CHECK(gradient_error({c.rows}, [&](const std::vector<Parameter>& in) {
-          return contest_losses(options, losses, Contest(AnswerScore::l2_norm, c.pairs, in[0], c.plan), router, context)[2].value;
+          return contest_losses(options, losses, Contest(AnswerScore::l2_norm, c.pairs, in[0], c.plan), router,
+                                context)[2]
+              .value;
         }) < 1e-7);
 
   options.router_coefficient = options.diversity_coefficient = losses.balance_coefficient = losses.z_coefficient = 0;

@@ -46,7 +46,8 @@ TEST_CASE("diversity: equal answers give 1, single ones 0, answers of zero no Na
   CHECK(diversity(rows, two).item() == doctest::Approx(1).epsilon(1e-6));
   const Plan single = make_plan(tensor_of<int32_t>({0, 1}), tensor_of<int32_t>({0, 1, 2}), 2);
   CHECK(diversity(Tensor({2, 3}, DType::f32).zero(), single).item() == 0);
-  CHECK(gradient_error({random({2, 3}, 1)}, [&](const std::vector<Parameter>& in) { return diversity(in[0], single); }) == 0);
+  CHECK(gradient_error({random({2, 3}, 1)},
+                       [&](const std::vector<Parameter>& in) { return diversity(in[0], single); }) == 0);
   Parameter zero({4, 3}, Precision::f64());
   Parameter* const all[] = {&zero};
   Tape tape(all);

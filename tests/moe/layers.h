@@ -28,8 +28,8 @@ inline MoeOptions layer_options(int64_t experts, const char* activation = "swigl
           .shared_gate = gated};
 }
 
-/// Token choice with every option set, the other strategies, and the toy whose weights are made from the experts' answers. `experts` a
-/// multiple of 4. Every one gives the same result however whole sequences are spread over ranks.
+/// Token choice with every option set, the other strategies, and the toy whose weights are made from the experts'
+/// answers. `experts` a multiple of 4. Every one gives the same result however whole sequences are spread over ranks.
 inline std::vector<LayerCase> layer_cases(int64_t experts) {
   const auto token_choice = [&](const char* name, const Settings& settings, const MoeOptions& options) {
     return LayerCase{name, router_options("token_choice", settings), options};
@@ -37,7 +37,8 @@ inline std::vector<LayerCase> layer_cases(int64_t experts) {
   const auto with = [&](const char* name, const char* strategy, const Settings& settings, const MoeOptions& options) {
     return LayerCase{name, router_options(strategy, settings), options};
   };
-  const auto competing = [&](const char* name, const char* strategy, const Settings& settings, const MoeOptions& options) {
+  const auto competing = [&](const char* name, const char* strategy, const Settings& settings,
+                             const MoeOptions& options) {
     return LayerCase{name, router_options(strategy, settings), options, true};
   };
   const MoeOptions plain = layer_options(experts);
@@ -74,33 +75,49 @@ inline std::vector<LayerCase> layer_cases(int64_t experts) {
                     {"entropy_coefficient", 0.125}},
                    layer_options(experts, "relu", true, 1, true)),
       {"toy", std::make_shared<ToyOptions>(), layer_options(experts, "swiglu", true)},
-      with("expert choice", "expert_choice", {{"scope", "sequence"}, {"group", 1}}, layer_options(experts, "gelu", true)),
-      with("expert choice of groups",
-           "expert_choice",
-           {{"group", 1}, {"k", 1.3}, {"balance_coefficient", 0.3}, {"z_coefficient", 0.1}},
+      with("expert choice", "expert_choice", {{"scope", "sequence"}, {"group", 1}},
+           layer_options(experts, "gelu", true)),
+      with("expert choice of groups", "expert_choice",
+           {{"group", 1}, {"k", 1.3}, {"balance_coefficient", 0.3}, {"z_coefficient", 0.1}}, plain),
+      with("unified", "unified", {{"scope", "sequence"}, {"group", 1}, {"k", 1.7}},
+           layer_options(experts, "swiglu", false, 1)),
+      with("unified over all", "unified",
+           {{"group", 1},
+            {"norm", "row_all"},
+            {"alpha", 0.3},
+            {"expert_score", "softmax"},
+            {"entropy_coefficient", 0.2}},
            plain),
-      with("unified", "unified", {{"scope", "sequence"}, {"group", 1}, {"k", 1.7}}, layer_options(experts, "swiglu", false, 1)),
-      with("unified over all",
-           "unified",
-           {{"group", 1}, {"norm", "row_all"}, {"alpha", 0.3}, {"expert_score", "softmax"}, {"entropy_coefficient", 0.2}},
+      with("unified over the chosen", "unified", {{"group", 1}, {"norm", "row_selected"}, {"scope", "time_step"}},
            plain),
-      with("unified over the chosen", "unified", {{"group", 1}, {"norm", "row_selected"}, {"scope", "time_step"}}, plain),
       with("competition", "competition", {{"balance_scope", "sequence"}}, plain),
-      competing("competing", "competition", {{"balance_scope", "sequence"}, {"balance_coefficient", 0.7}, {"router_coefficient", 0.8}}, plain),
-      competing("competing, all options",
-           "competition",
-           {{"k", 3}, {"score", "l2_norm"}, {"temperature", 0.3}, {"theta", 0.7}, {"loser_gradient", 1}, {"group", 1},
-            {"balance_coefficient", 0.5}, {"diversity_coefficient", 0.4}, {"router_coefficient", 0}, {"z_coefficient", 0.1}},
-           layer_options(experts, "gelu", true, 1, true)),
-      competing("competing for pairs",
-           "composed_answers",
-           {{"k", 1.5}, {"score", "silu_mean"}, {"selection", "global"}, {"weight", "over_selected"}, {"scope", "sequence"},
-            {"group", 1}, {"balance_scope", "sequence"}, {"diversity_coefficient", 0}, {"theta", 0}},
-           plain),
-      with("composed",
-           "composed",
-           {{"score", "sigmoid"}, {"selection", "per_expert"}, {"weight", "over_all"}, {"group", 1}},
-           plain),
+      competing("competing", "competition",
+                {{"balance_scope", "sequence"}, {"balance_coefficient", 0.7}, {"router_coefficient", 0.8}}, plain),
+      competing("competing, all options", "competition",
+                {{"k", 3},
+                 {"score", "l2_norm"},
+                 {"temperature", 0.3},
+                 {"theta", 0.7},
+                 {"loser_gradient", 1},
+                 {"group", 1},
+                 {"balance_coefficient", 0.5},
+                 {"diversity_coefficient", 0.4},
+                 {"router_coefficient", 0},
+                 {"z_coefficient", 0.1}},
+                layer_options(experts, "gelu", true, 1, true)),
+      competing("competing for pairs", "composed_answers",
+                {{"k", 1.5},
+                 {"score", "silu_mean"},
+                 {"selection", "global"},
+                 {"weight", "over_selected"},
+                 {"scope", "sequence"},
+                 {"group", 1},
+                 {"balance_scope", "sequence"},
+                 {"diversity_coefficient", 0},
+                 {"theta", 0}},
+                plain),
+      with("composed", "composed",
+           {{"score", "sigmoid"}, {"selection", "per_expert"}, {"weight", "over_all"}, {"group", 1}}, plain),
   };
 }
 

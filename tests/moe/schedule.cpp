@@ -83,7 +83,8 @@ TEST_CASE("schedule: an event moves to the nearest earlier step with room, else 
   // Two layers share five steps: what the second is denied goes to a neighbour of the hit.
   for (uint64_t seed = 1; seed < 60; ++seed) {
     CAPTURE(seed);
-    const std::map<int, CompetitionRate> wide{{0, {0.5, 0, 2}}, {1, {0.5, 0, 2}}}, narrow{{0, {0.5, 0, 1}}, {1, {0.5, 0, 1}}};
+    const std::map<int, CompetitionRate> wide{{0, {0.5, 0, 2}}, {1, {0.5, 0, 2}}},
+        narrow{{0, {0.5, 0, 1}}, {1, {0.5, 0, 1}}};
     const CompetitionSchedule drawn(wide, 12, seed), moved(narrow, 12, seed);
     const auto& first = drawn.state().layers.at(0).events;
     CHECK(moved.state().layers.at(0).events == first);
@@ -131,7 +132,9 @@ TEST_CASE("schedule: a longer training keeps what was drawn and its warm-up") {
 }
 
 TEST_CASE("schedule: what cannot be kept is refused") {
-  check_contains(user_error([] { CompetitionSchedule(rates(8, {0.5, 0.1, 3}), 10, 1); }),
+  check_contains(user_error([] {
+                   CompetitionSchedule(rates(8, {0.5, 0.1, 3}), 10, 1);
+                 }),
                  {"max_layers = 3", "at least 4"});
   const CompetitionSchedule saved(rates(2, {}), 10, 1);
   check_contains(user_error([&] { CompetitionSchedule(rates(3, {}), 10, 1, saved.state(), "runs/a"); }),

@@ -20,7 +20,8 @@ TEST_CASE("thresholds: as many scores reach the cut as the budget asks for, pool
       CAPTURE(ranks);
       run_on_threads(ranks, [&](Communicator& comm) {
         const int64_t each = T / ranks, first = comm.rank() * each;
-        const std::vector<Tensor> micro{slice(all, first, first + each / 2), slice(all, first + each / 2, first + each)};
+        const std::vector<Tensor> micro{slice(all, first, first + each / 2),
+                                        slice(all, first + each / 2, first + each)};
         const Tensor layer = cut(micro, k, true, comm), expert = cut(micro, k, false, comm);
         CHECK(std::ranges::count_if(all.data<double>(), [&](double v) { return v >= layer.item(); }) ==
               std::max<int64_t>(1, int64_t(k * double(T))));
@@ -38,7 +39,8 @@ TEST_CASE("thresholds: the first cut is taken whole, later ones move the average
   const auto comm = make_self_communicator();
   Thresholds t(1, DType::f32, 1, 0.75);
   CHECK_FALSE(t.known());
-  const std::vector<Tensor> one{tensor_of<float>({4, 8}).reshape({1, 2})}, two{tensor_of<float>({16, 2}).reshape({1, 2})};
+  const std::vector<Tensor> one{tensor_of<float>({4, 8}).reshape({1, 2})},
+      two{tensor_of<float>({16, 2}).reshape({1, 2})};
   t.learn(one, *comm);
   CHECK(t.known());
   CHECK(t.value.item() == 8);

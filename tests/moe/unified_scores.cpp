@@ -38,7 +38,8 @@ TEST_CASE("unified_scores: the formula, entry by entry") {
           for (int64_t s = first; s < last; ++s) column += at(s, e);
           const double g = view == ExpertScore::sigmoid ? 2 / (1 + 1 / at(t, e)) / double(E)
                                                         : at(t, e) / column * double(last - first) / double(E);
-          CHECK(w.data<double>()[t * E + e] == doctest::Approx((1 - alpha) * at(t, e) / row + alpha * g).epsilon(1e-13));
+          CHECK(w.data<double>()[t * E + e] ==
+                doctest::Approx((1 - alpha) * at(t, e) / row + alpha * g).epsilon(1e-13));
         }
       }
     }
