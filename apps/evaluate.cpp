@@ -2,12 +2,17 @@
 
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "apps/trainer.h"
 #include "core/profile.h"
 #include "ops/linear_cross_entropy.h"
 
 namespace agon {
+
+double Evaluation::experts_per_token_of(size_t layer) const {
+  return std::accumulate(load[layer].begin(), load[layer].end(), 0.0) / double(tokens);
+}
 
 Evaluation evaluate(LanguageModel& model, const EvaluationData& data, int64_t batch, Mode mode, Step& arena) {
   const Part part("evaluation");
@@ -27,9 +32,13 @@ Evaluation evaluate(LanguageModel& model, const EvaluationData& data, int64_t ba
       e.tokens += b.token.size();
       e.bytes += b.bytes;
       size_t layer = 0;
-      for (const Statistics& s : passed.statistics) {
+      for (size_t block = 0; block < passed.statistics.size(); ++block) {
+        const Statistics& s = passed.statistics[block];
         if (!s.load) continue;
-        if (e.load.size() == layer) e.load.emplace_back(size_t(s.load.size()), 0.0);
+        if (e.load.size() == layer) {
+          e.load.emplace_back(size_t(s.load.size()), 0.0);
+          e.block.push_back(int64_t(block));
+        }
         for (size_t i = 0; i < e.load[layer].size(); ++i) {
           e.load[layer][i] += s.load.data<const double>()[i];
           pairs += s.load.data<const double>()[i];

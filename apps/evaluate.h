@@ -14,6 +14,10 @@ struct Evaluation {
   int64_t tokens = 0, bytes = 0;
   double experts_per_token = 0;           // realised, mean over layers with experts
   std::vector<std::vector<double>> load;  // per layer with experts: pairs per expert
+  std::vector<int64_t> block;             // of each of those layers: its index in the model
+
+  /// Realised by one of those layers.
+  double experts_per_token_of(size_t layer) const;
 };
 
 /// The model on a whole text, `batch` windows at a time, each in `arena`: a training run lends its own, which is larger

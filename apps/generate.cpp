@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "apps/training_state.h"
+#include "apps/causal.h"
 #include "apps/utf8.h"
 #include "apps/verbs.h"
 
@@ -9,7 +9,8 @@ namespace agon {
 
 int generate_text(const GenerateArguments& arguments) {
   const auto comm = make_self_communicator();
-  const LoadedModel loaded = open_model(arguments.checkpoint, arguments.overrides, *comm);
+  LoadedModel loaded = open_model(arguments.checkpoint, arguments.overrides, *comm);
+  settle_thresholds(loaded, {}, arguments.overrides, false);
   const Tokenizer& tokenizer = *loaded.tokenizer;
   std::vector<int32_t> prompt = tokenizer.encode(arguments.prompt, "--prompt");
   std::fputs(arguments.prompt.c_str(), stdout);

@@ -29,6 +29,10 @@ double load_ratio(const std::vector<std::vector<double>>& load) {
   return worst;
 }
 
+std::string off_budget(double realised, double configured) {
+  return std::abs(realised - configured) < 1e-9 ? "" : fmt::format(" k {:.2f}", realised);
+}
+
 std::string json_line(const StepReport& r) {
   nlohmann::ordered_json j;
   j["step"] = r.step;
@@ -36,6 +40,8 @@ std::string json_line(const StepReport& r) {
   if (r.evaluated) {
     j["val_loss"] = r.val_loss;
     j["val_bpb"] = r.val_bpb;
+    j["val_scope"] = r.val_causal ? "causal" : "noncausal";
+    if (r.configured_k > 0) j["val_k"] = r.val_k;
   }
   j["lr"] = r.rate;
   j["grad_norm"] = r.gradient_norm;
@@ -90,7 +96,7 @@ void Progress::pause() {
 std::string Progress::line(const StepReport& r) const {
   std::string s = fmt::format("{:3.0f}% step {}/{} loss {:.4f}", 100. * double(r.step) / double(steps_), r.step, steps_,
                               smooth_loss_);
-  if (val_loss_ >= 0) s += fmt::format(" val {:.4f}", val_loss_);
+  if (val_loss_ >= 0) s += fmt::format(" val {:.4f}", val_loss_) + val_note_;
   s += fmt::format(" lr {:.2e} norm {:.2f} {} tok/s", r.rate, r.gradient_norm, short_number(smooth_speed_));
   if (r.share_of_peak > 0) s += fmt::format(" {:.0f}% of peak", 100 * r.share_of_peak);
   if (!r.load.empty()) s += fmt::format(" load {:.2f}", load_ratio(r.load));
@@ -105,7 +111,8 @@ void Progress::step(const StepReport& r) {
   const double keep = std::min(0.95, 1 - 1.0 / double(seen_));
   smooth_loss_ = keep * smooth_loss_ + (1 - keep) * r.loss;
   if (r.seconds > 0) smooth_speed_ = keep * smooth_speed_ + (1 - keep) * double(r.tokens) / r.seconds;
-  if (r.evaluated) val_loss_ = r.val_loss;
+  if (r.evaluated)
+    val_loss_ = r.val_loss, val_note_ = (r.val_causal ? "" : " (noncausal)") + off_budget(r.val_k, r.configured_k);
   if (options_.format == "none") return;
   const auto now = std::chrono::steady_clock::now();
   const bool last = r.step == steps_;

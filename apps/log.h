@@ -24,10 +24,16 @@ struct StepReport {
   int64_t competing = 0;                  // layers whose experts compete in this step
   bool evaluated = false;
   double val_loss = 0, val_bpb = 0;
+  double val_k = 0;         // realised experts per token, mean over layers with experts; 0 without any
+  bool val_causal = true;   // whether no token saw later ones
+  double configured_k = 0;  // what it should be
 };
 
 /// The largest load of an expert over the mean, the worst layer's; 0 without experts.
 double load_ratio(const std::vector<std::vector<double>>& load);
+
+/// " k 1.98" where a realised number of experts per token is not the configured one; else "".
+std::string off_budget(double realised, double configured);
 
 /// One line of log.jsonl.
 std::string json_line(const StepReport& report);
@@ -55,6 +61,7 @@ class Progress {
   bool shown_ = false;
   double smooth_loss_ = 0, smooth_speed_ = 0;
   double val_loss_ = -1;
+  std::string val_note_;  // what is to be said of it
   int64_t seen_ = 0;
   std::chrono::steady_clock::time_point last_{};
 };

@@ -37,7 +37,17 @@ int main(int argc, char** argv) try {
   verb->add_option("CKPT", eval.checkpoint, "a checkpoint, a run directory, or RUN/best")->required();
   overrides(verb, eval.overrides);
   verb->add_option("--data", eval.data, "evaluate on this text instead of the run's validation part");
+  verb->add_flag("--noncausal", eval.noncausal, "layers that choose between tokens may see later ones, as in training");
+  verb->add_option("--calibrate", eval.calibrate, "make the thresholds of such layers with this text, for this run");
+  verb->add_flag("--check-leak", eval.check_leak, "change single tokens: what came before must not change");
   verb->callback([&] { code = agon::eval(eval); });
+
+  agon::CalibrateArguments calibrate;
+  verb = app.add_subcommand("calibrate", "thresholds that let layers which choose between tokens run causally");
+  verb->add_option("CKPT", calibrate.checkpoint, "a checkpoint, a run directory, or RUN/best")->required();
+  verb->add_option("TEXT", calibrate.text, "any text: a file, a folder, or builtin:domains")->required();
+  overrides(verb, calibrate.overrides);
+  verb->callback([&] { code = agon::calibrate_thresholds(calibrate); });
 
   agon::GenerateArguments generate;
   verb = app.add_subcommand("generate", "continue a prompt");

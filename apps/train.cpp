@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <malloc.h>
 
 #include <cmath>
@@ -6,9 +7,11 @@
 #include <optional>
 
 #include "apps/account.h"
+#include "apps/causal.h"
 #include "apps/config_compare.h"
 #include "apps/config_dump.h"
 #include "apps/config_file.h"
+#include "apps/config_saved.h"
 #include "apps/evaluate.h"
 #include "apps/report_tables.h"
 #include "apps/run_directory.h"
@@ -54,7 +57,8 @@ class Run {
   std::optional<EvaluationData> valid_;
   std::optional<Trainer> trainer_;
   std::vector<int32_t> sample_prompt_;
-  bool best_ = false;  // the state that would be saved now is the best so far
+  std::string validation_;  // the last evaluation, for the report at the end
+  bool best_ = false;       // the state that would be saved now is the best so far
 };
 
 Run::Run(const TrainArguments& arguments, Communicator& comm)
@@ -65,6 +69,8 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
           "\", but this version has no kernels for it; expected \"cpu\"");
   require(!arguments_.overfit_one_batch || !arguments_.resume,
           "--overfit-one-batch cannot be combined with --resume: the run would go on with other data");
+  require(config_.train.sample_every == 0 || noncausal_layers(config_).empty(), config_.named("train.sample_every"),
+          ": a layer's scores depend on later tokens, so this model cannot generate; expected 0");
   set_threads(int(config_.threads));
   // Large blocks go back to the system when freed, so that the high-water mark is what is live, not what once was.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -97,7 +103,8 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
     checkpoint->load_optimizer(optimizer_tensors(*optimizer_));
     trainer_->restore(state_.schedule, checkpoint->path());
   } else if (start) {
-    load_model(*start, *model_);
+    const Config before = saved_config(start->config(), start->path() + " (its configuration)");
+    load_model(*start, *model_, &before);
   }
   state_.schedule = trainer_->schedule().state();
   sample_prompt_ = corpus_.tokenizer->encode(config_.train.sample_prompt, "train.sample_prompt");
@@ -165,11 +172,20 @@ void Run::print_costs() {
 
 void Run::evaluate(StepReport& report) {
   if (!valid_) return;
-  const int64_t batch = config_.train.micro_batch ? config_.train.micro_batch : config_.train.batch;
-  const Evaluation e = agon::evaluate(*model_, *valid_, batch, Mode::eval, trainer_->arena());
+  const int64_t batch = evaluation_batch(config_);
+  // What can never be causal is not refused its training: its validation says what it is.
+  const Mode mode = noncausal_layers(config_).empty() ? Mode::eval : Mode::eval_noncausal;
+  const Evaluation e = agon::evaluate(*model_, *valid_, batch, mode, trainer_->arena());
   report.evaluated = true;
   report.val_loss = e.loss;
   report.val_bpb = e.bits_per_byte;
+  report.val_causal = mode == Mode::eval;
+  report.val_k = e.experts_per_token;
+  report.configured_k = budget_of(config_);
+  validation_ = fmt::format("{:.4f} nats per token, perplexity {:.4f} ({})", e.loss, e.perplexity,
+                            scope_in_words(*model_, mode, batch));
+  if (!off_budget(report.val_k, report.configured_k).empty())
+    validation_ += fmt::format(", realised k {:.4f} (configured {:g})", report.val_k, report.configured_k);
 }
 
 void Run::sample() {
@@ -239,6 +255,7 @@ int Run::operator()() {
   }
   std::fputs(time_table(stop_timing()).c_str(), stdout);
   std::printf("memory:     %s resident at most\n", short_bytes(double(peak_resident())).c_str());
+  if (!validation_.empty()) std::printf("validation: %s\n", validation_.c_str());
   std::printf("checkpoint: %s/checkpoints/step-%lld\nlog:        %s/log.jsonl\n", config_.train.out.c_str(),
               static_cast<long long>(state_.step), config_.train.out.c_str());
   if (code)

@@ -2,11 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "apps/config_file.h"
+#include "apps/config_saved.h"
+#include "apps/nearest.h"
+#include "apps/score_options.h"
+#include "core/copy.h"
 #include "core/parallel.h"
+#include "moe/thresholds.h"
 
 namespace agon {
 
@@ -16,7 +23,8 @@ std::string TrainingState::json() const {
   j["best_val_loss"] = best_val_loss;
   j["fingerprint"] = fmt::format("{:016x}", fingerprint);
   j["tokenizer"] = tokenizer;
-  auto& saved = j["schedule"] = {{"steps", schedule.steps}, {"lost", schedule.lost}, {"layers", nlohmann::json::object()}};
+  auto& saved =
+      j["schedule"] = {{"steps", schedule.steps}, {"lost", schedule.lost}, {"layers", nlohmann::json::object()}};
   for (const auto& [index, layer] : schedule.layers)
     saved["layers"][std::to_string(index)] = {{"warm_up", layer.warm_up}, {"events", layer.events}};
   return j.dump();
@@ -54,17 +62,62 @@ std::vector<NamedTensor> optimizer_tensors(Optimizer& optimizer) {
   return all;
 }
 
-void load_model(const Checkpoint& checkpoint, LanguageModel& model) {
-  const auto wanted = model_tensors(model);
-  std::map<std::string, bool> known;
-  for (const NamedTensor& t : wanted) {
-    known[t.name] = true;
-    checkpoint.model().load_into(t.name, t.tensor, true);
+namespace {
+
+/// Paths of the layers' routers that route by another strategy than in `saved`.
+std::vector<std::string> other_routers(const LanguageModel& model, const Config& saved) {
+  std::vector<std::string> paths;
+  for (int64_t i = 0; i < model.config().model.layers; ++i) {
+    const bool both = model.config().moe.has_experts(i) && saved.moe.has_experts(i);
+    if (both && model.config().moe.router_of(i).strategy != saved.moe.router_of(i).strategy)
+      paths.push_back(text("blocks.", i, ".feed_forward.router."));
   }
-  for (const TensorEntry& e : checkpoint.model().tensors())
-    require(known.contains(e.name), checkpoint.path(), ": tensor ", e.name, " ", e.shape,
-            " has no place in this model");
+  return paths;
+}
+
+[[noreturn]] void missing(const Checkpoint& checkpoint, const NamedTensor& wanted) {
+  std::vector<std::string> present;
+  for (const TensorEntry& e : checkpoint.model().tensors()) present.push_back(e.name);
+  const std::string near = nearest(wanted.name, present);
+  throw UserError(text(checkpoint.path(), ": has no tensor ", wanted.name, ' ', wanted.tensor.shape(),
+                       ", which this model needs", near.empty() ? "" : "; the nearest name there is " + near));
+}
+
+void forget_thresholds(LanguageModel& model, const Config& saved) {
+  for (size_t i = 0; i < model.blocks().size(); ++i) {
+    const auto& layer = model.blocks()[i].experts;
+    Thresholds* const thresholds = layer ? layer->router().thresholds() : nullptr;
+    if (!thresholds || !saved.moe.has_experts(int64_t(i))) continue;
+    const RouterChoice &then = saved.moe.router_of(int64_t(i)), &now = model.config().moe.router_of(int64_t(i));
+    if (!threshold_differences(then, now).empty()) fill(thresholds->value, std::numeric_limits<double>::quiet_NaN());
+  }
+}
+
+}  // namespace
+
+void load_model(const Checkpoint& checkpoint, LanguageModel& model, const Config* saved) {
+  const std::vector<std::string> others = saved ? other_routers(model, *saved) : std::vector<std::string>{};
+  const auto routes_anew = [&](const std::string& name) {
+    return std::ranges::any_of(others, [&](const std::string& path) { return name.starts_with(path); });
+  };
+  std::map<std::string, bool> known;
+  const auto load = [&](const std::string& name, const Tensor& into) {
+    known[name] = true;
+    if (!checkpoint.model().find(name)) missing(checkpoint, {name, into});
+    checkpoint.model().load_into(name, into, true);
+  };
+  each_parameter(model, [&](const std::string& name, Parameter& p) { load(name, p.master); });
+  each_state(model, [&](const std::string& name, Tensor& t) {
+    if (!routes_anew(name)) load(name, t);
+  });
+  for (const TensorEntry& e : checkpoint.model().tensors()) {
+    // What has moments was trained: that is no state.
+    const bool state = !checkpoint.optimizer().find("first." + e.name);
+    require(known.contains(e.name) || (state && routes_anew(e.name)), checkpoint.path(), ": tensor ", e.name, " ",
+            e.shape, " has no place in this model");
+  }
   each_parameter(model, [](const std::string&, Parameter& p) { p.refresh(); });
+  if (saved) forget_thresholds(model, *saved);
 }
 
 LoadedModel open_model(const std::string& path, const std::vector<std::string>& overrides, Communicator& comm) {
@@ -73,12 +126,14 @@ LoadedModel open_model(const std::string& path, const std::vector<std::string>& 
   for (const std::string& line : skipped) std::fprintf(stderr, "agon: %s\n", line.c_str());
   LoadedModel loaded;
   loaded.path = checkpoint.path();
-  loaded.config = parse_config(checkpoint.config(), checkpoint.path() + " (its configuration)", overrides);
+  const std::string source = checkpoint.path() + " (its configuration)";
+  loaded.saved = saved_config(checkpoint.config(), source);
+  loaded.config = parse_saved_config(checkpoint.config(), source, overrides);
   set_threads(int(loaded.config.threads));
   loaded.state = TrainingState::from_json(checkpoint.state(), checkpoint.path());
   loaded.tokenizer = tokenizer_from_json(loaded.state.tokenizer, checkpoint.path());
   loaded.model = std::make_unique<LanguageModel>(loaded.config, loaded.tokenizer->vocabulary(), comm);
-  load_model(checkpoint, *loaded.model);
+  load_model(checkpoint, *loaded.model, &loaded.saved);
   return loaded;
 }
 

@@ -28,12 +28,17 @@ std::vector<NamedTensor> model_tensors(LanguageModel& model);
 /// Moments: "first.PATH", "second.PATH".
 std::vector<NamedTensor> optimizer_tensors(Optimizer& optimizer);
 
-/// Fills a model from a checkpoint, converting the masters' dtype where the precision differs; values follow.
-void load_model(const Checkpoint& checkpoint, LanguageModel& model);
+/// Fills a model from a checkpoint, converting the masters' dtype where the precision differs; values follow. With
+/// `saved`, the checkpoint's own configuration, a layer may route by another strategy than it did there: its routing
+/// state is then not the checkpoint's, which may lack it or have another's, and starts anew. Thresholds that were
+/// learned for another budget or other scores are forgotten. UserError naming the tensor where anything else is missing
+/// or too many.
+void load_model(const Checkpoint& checkpoint, LanguageModel& model, const Config* saved = nullptr);
 
 /// A model as a checkpoint has it, for evaluation and generation.
 struct LoadedModel {
   Config config;
+  Config saved;  // before the overrides
   TrainingState state;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<LanguageModel> model;

@@ -20,8 +20,16 @@ int train(const TrainArguments& arguments);
 struct EvalArguments {
   std::string checkpoint, data;
   std::vector<std::string> overrides;
+  bool check_leak = false, noncausal = false;
+  std::string calibrate = {};  // a text to make thresholds with, for this run
 };
 int eval(const EvalArguments& arguments);
+
+struct CalibrateArguments {
+  std::string checkpoint, text;
+  std::vector<std::string> overrides;
+};
+int calibrate_thresholds(const CalibrateArguments& arguments);
 
 struct GenerateArguments {
   std::string checkpoint, prompt;

@@ -55,6 +55,13 @@ TEST_CASE("log.jsonl: the names scripts rely on") {
   j = nlohmann::json::parse(json_line(r));
   CHECK(j["val_loss"] == 2);
   CHECK(j["val_bpb"] == 3);
+  CHECK(!j.contains("val_k"));
+  CHECK(j["val_scope"] == "causal");
+  r.val_causal = false;
+  CHECK(nlohmann::json::parse(json_line(r))["val_scope"] == "noncausal");
+  r.configured_k = 2;
+  r.val_k = 1.75;
+  CHECK(nlohmann::json::parse(json_line(r))["val_k"] == 1.75);
 }
 
 TEST_CASE("load ratio: the worst layer's largest load over its mean") {
@@ -74,6 +81,14 @@ TEST_CASE("progress: plain lines every so many steps, on evaluation and at the e
   CHECK(std::count(s.begin(), s.end(), '\n') == 4);
   CHECK(s.find("step 2/5 loss 2.5000") != std::string::npos);
   CHECK(s.find("step 3/5 loss 2.5000 val 2.2500") != std::string::npos);
+  reports[2].configured_k = 2;
+  reports[2].val_k = 1.875;
+  CHECK(shown(o, reports, 5).find("step 3/5 loss 2.5000 val 2.2500 k 1.88 lr") != std::string::npos);
+  reports[2].val_causal = false;
+  CHECK(shown(o, reports, 5).find("val 2.2500 (noncausal) k 1.88 lr") != std::string::npos);
+  reports[2].val_causal = true;
+  reports[2].val_k = 2;
+  CHECK(shown(o, reports, 5) == s);
   CHECK(s.find("2000 tok/s 25% of peak load 1.50") != std::string::npos);
   CHECK(s.find('\r') == std::string::npos);
 }

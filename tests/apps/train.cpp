@@ -2,6 +2,7 @@
 
 #include "tests/apps/run_folder.h"
 #include "tests/apps/run_log.h"
+#include "tests/apps/threshold_toy.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -17,6 +18,9 @@ TEST_CASE("train: writes what the interface names") {
   CHECK(log[4].contains("val_bpb"));
   CHECK(log[11].contains("val_loss"));
   CHECK(!log[3].contains("val_loss"));
+  CHECK(log[11]["val_k"] == 2);
+  CHECK(!log[3].contains("val_k"));
+  CHECK(quiet.text().find(" (causal, context 16)\n") != std::string::npos);
   CHECK(log[0]["load"].size() == 2);
   for (const char* file : {"config.toml", "latest", "best"}) CHECK(fs::exists(folder.path / "run" / file));
   CHECK(fs::exists(folder.checkpoint("run", 12)));
@@ -89,6 +93,32 @@ TEST_CASE("train: other weights to start from, one batch to learn by heart, cost
   CHECK(train(dry) == 0);
   CHECK(!fs::exists(folder.path / "dry"));
   CHECK(quiet.text().find("largest micro-batch that fits") != std::string::npos);
+}
+
+TEST_CASE("train: validation is causal and says what k it had, and other strategies start from trained weights") {
+  const PoolToys toys;
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  CHECK(train(folder.run("choice", {"train.steps=4"})) == 0);
+  std::ofstream(folder.path / "config.toml", std::ios::app) << "[[moe.layer]]\nindex = 1\nstrategy = \"toy_pool\"\n";
+  TrainArguments pool = folder.run("pool");
+  pool.init_from = (folder.path / "choice").string();
+  CHECK(train(pool) == 0);
+  const auto log = log_of(folder.path / "pool");
+  CHECK(double(log[0]["loss"]) < double(log_of(folder.path / "choice")[0]["loss"]) - 0.01);
+  const double k = log[11]["val_k"];
+  CHECK(k == doctest::Approx(2).epsilon(0.1));
+  CHECK(k != 2);
+  char shown[64];
+  std::snprintf(shown, sizeof shown, "context 16), realised k %.4f (conf", k);
+  CHECK(quiet.text().find(shown) != std::string::npos);
+  TrainArguments other = folder.run("pool", {"moe.layer.1.strategy=toy_columns"});
+  other.resume = true;
+  CHECK_THROWS_WITH_AS(train(other), doctest::Contains("moe.layer.1.strategy"), UserError);
+  pool.init_from.clear();
+  pool.resume = true;
+  pool.overrides.push_back("train.steps=14");
+  CHECK(train(pool) == 0);
 }
 
 TEST_CASE("train: a run whose checkpoints are all damaged is left as it is") {
