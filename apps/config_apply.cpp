@@ -7,7 +7,6 @@
 #include "apps/nearest.h"
 #include "apps/utf8.h"
 #include "core/error.h"
-#include "moe/answers.h"
 
 namespace agon {
 
@@ -64,27 +63,54 @@ void apply(const ConfigSection& section, const Settings& settings, Config& confi
   }
 }
 
-/// The strategy of freely chosen axes that keys ask for without naming a strategy: they name `selection`, `weight`, or
-/// a `score` that is another strategy's; "" when they do not.
-std::string composed_by(const std::map<std::string, Setting>& keys) {
-  const auto score = keys.find("score");
-  const std::string* const name = score == keys.end() ? nullptr : std::get_if<std::string>(&score->second.value);
-  const bool answers = name && std::ranges::count(answer_score_names(), *name);
-  if (!keys.contains("selection") && !keys.contains("weight") && !answers && !(name && *name == "unified")) return "";
-  return answers ? "composed_answers" : "composed";
+/// Whether the strategy has the key, and, where it lists its values, this one among them.
+bool takes(const std::string& strategy, const std::string& key, const Setting& setting) {
+  const RouterChoice choice = router_named(strategy);
+  for (const Option& option : options_of(*choice.options)) {
+    if (option.name != key) continue;
+    const std::string* const value = std::get_if<std::string>(&setting.value);
+    return !value || option.one_of.empty() || std::ranges::count(option.one_of, *value);
+  }
+  return false;
 }
 
-/// Makes the options of the strategy that the section names, else of the one `choice` has.
+/// The axis among the keys that the strategy does not take; nothing where it takes all of them.
+using Keys = std::map<std::string, Setting>;
+Keys::const_iterator foreign_axis(const Keys& keys, const std::string& strategy) {
+  return std::ranges::find_if(keys, [&](const auto& given) {
+    const auto& [key, setting] = given;
+    return (key == "score" || key == "selection" || key == "weight") && !takes(strategy, key, setting);
+  });
+}
+
+/// The strategy of free axes that takes the axes among the keys; "" where there is none.
+std::string composed_by(const Keys& keys) {
+  for (const auto& [name, make] : routers())
+    if (make()->free_axes() && foreign_axis(keys, name) == keys.end()) return name;
+  return "";
+}
+
+/// Makes the options of the strategy that the section names, or that its axes ask for, else of the one `choice` has.
 void choose(const std::string& name, RouterChoice& choice, const Settings& settings, Config& config) {
   const ConfigSection section = router_section(name, choice);
+  const std::string path = section.path("strategy");
   if (const auto given = settings.find(name); given != settings.end()) {
-    if (const auto strategy = given->second.keys.find("strategy"); strategy != given->second.keys.end()) {
-      const std::string path = section.path("strategy");
+    const Keys& keys = given->second.keys;
+    if (const auto strategy = keys.find("strategy"); strategy != keys.end()) {
       store(section.options.front(), path, strategy->second);
       config.origin[path] = strategy->second.place.origin();
-    } else if (const std::string composed = composed_by(given->second.keys);
-               !composed.empty() && !choice.strategy.starts_with("composed")) {
-      choice.strategy = composed;
+    } else if (const auto axis = foreign_axis(keys, choice.strategy); axis != keys.end()) {
+      // A preset sets all three axes: where a layer inherits one, a single axis would drop the two others unseen.
+      const bool whole = router_named(choice.strategy).options->free_axes() || name == "moe.router" ||
+                         (keys.contains("score") && keys.contains("selection"));
+      const std::string composed = composed_by(keys);
+      require(whole || composed.empty(), axis->second.place.exact(), ": ", section.path(axis->first),
+              ": the layer has the strategy \"", choice.strategy,
+              "\" of [moe.router], which does not take it: name a strategy, or both score and selection");
+      if (!composed.empty()) {
+        choice.strategy = composed;
+        config.origin[path] = axis->second.place.origin();
+      }
     }
   }
   choice.options = router_named(choice.strategy).options;
@@ -121,12 +147,21 @@ void apply_layer(int64_t index, const Settings& settings, Config& config) {
   choice.strategy = general.strategy;
   choose(name, choice, settings, config);
   config.origin[name] = settings.at(name).place.origin();
-  if (choice.strategy == general.strategy) {
-    copy_options(options_of(*general.options), options_of(*choice.options));
-    for (const Option& option : router_section(name, choice).options) {
+  // Another strategy starts from its own defaults; other axes do not, they are one strategy to the user.
+  const bool same = choice.strategy == general.strategy;
+  if (same || (general.options->free_axes() && choice.options->free_axes())) {
+    std::vector<Option> inherited = options_of(*general.options);
+    if (!same)
+      std::erase_if(inherited, [&](const Option& o) {
+        return o.name == "score" || !config.origin.contains("moe.router." + o.name);
+      });
+    copy_options(inherited, options_of(*choice.options));
+    for (const Option& option : inherited) {
       const auto origin = config.origin.find("moe.router." + option.name);
       if (origin != config.origin.end()) config.origin.try_emplace(name + "." + option.name, origin->second);
     }
+    if (same && config.origin.contains("moe.router.strategy"))
+      config.origin.try_emplace(name + ".strategy", config.origin.at("moe.router.strategy"));
   }
   apply(router_section(name, choice), settings, config);
 }

@@ -77,7 +77,9 @@ void validate_experts(const Config& c) {
             ")");
     validate_router(c, section, choice);
   }
-  CompetitionSchedule(c.competing_layers(), 0, 0);  // whether its cap holds the events
+  try {
+    CompetitionSchedule(c.competing_layers(), 0, 0);  // whether its cap holds the events
+  } catch (const UserError& e) { throw UserError(e.what() + given_in(c, "moe.router")); }
 }
 
 }  // namespace

@@ -17,8 +17,11 @@ namespace agon {
 /// What the micro-batches of one step add up to.
 struct Trainer::Sums {
   double loss = 0;
-  int64_t competing = 0;                          // layers, counted in every micro-batch
-  std::map<std::string, double> losses, routing;  // means over layers
+  int64_t competing = 0;                 // layers, counted in every micro-batch
+  std::map<std::string, double> losses;  // means over layers
+  // Statistics::scalars, and the layers (counted by their micro-batches' shares) that have each; and all with experts.
+  std::map<std::string, std::pair<double, double>> routing;
+  double layers = 0;
   std::vector<std::vector<double>> load, chosen;  // per block, empty for dense ones; before dropping: chosen
   std::vector<std::vector<Tensor>> candidates;    // per block: of each micro-batch, outside the arena
 };
@@ -76,11 +79,13 @@ RouterContext Trainer::context(int64_t step) const {
   c.step = step;
   c.mode = Mode::train;
   c.seed = uint64_t(config_.seed);
-  c.schedule = &schedule_;
   return c;
 }
 
-void Trainer::forward_backward(const Batch& batch, int64_t step, double share, Sums& sums) {
+void Trainer::forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share,
+                               Sums& sums) {
+  RouterContext where = context(step);
+  where.schedule = &schedule;
   const Sequences at = sequences_of(batch);
   sums.load.resize(model_.blocks().size());
   sums.chosen.resize(model_.blocks().size());
@@ -92,15 +97,15 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
   }
   Tape tape(optimizer_.parameters());
   const auto fail = [&] {
-    const std::string where = first_non_finite_in(model_, at, context(step));
+    const std::string found = first_non_finite_in(model_, at, where);
     throw Error(text("step ", step + 1, ": the loss is not finite; first found in the ",
-                     where.empty() ? "head or a routing loss" : where, "; the optimizer was not applied"));
+                     found.empty() ? "head or a routing loss" : found, "; the optimizer was not applied"));
   };
   Passed passed;
   try {
-    passed = model_(at, context(step), nullptr, {}, counts_so_far);
+    passed = model_(at, where, nullptr, {}, counts_so_far);
   } catch (const UserError&) { throw; } catch (const Error&) {
-    if (first_non_finite_in(model_, at, context(step)).empty()) throw;  // not what this is about
+    if (first_non_finite_in(model_, at, where).empty()) throw;  // not what this is about
     fail();
   }
   CrossEntropy head;
@@ -111,8 +116,6 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
   sums.loss += head.loss.item();
   // A loss of a layer is a mean over this micro-batch's tokens: it counts by their share of the step's.
   Tensor total = head.loss;
-  size_t with_experts = 0;
-  for (const Statistics& figures : passed.statistics) with_experts += bool(figures.load);
   std::map<std::string, std::pair<double, int>> seen;  // sum and number of layers
   for (const Losses& layer : passed.losses)
     for (const Loss& loss : layer) {
@@ -134,13 +137,11 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, double share, S
     }
     sums.competing += figures.scalars.contains("agreement");
     for (const auto& [name, value] : figures.scalars) {
-      // A number of experts that no token of a layer has counts as 0 there; other figures are of the layers that have
-      // them.
-      const bool everywhere = name.starts_with("tokens_with_") || name == "dropped";
-      const auto has = [&name = name](const Statistics& s) { return s.scalars.contains(name); };
-      const auto layers = everywhere ? ptrdiff_t(with_experts) : std::ranges::count_if(passed.statistics, has);
-      sums.routing[name] += value * share / double(layers);
+      auto& [sum, weight] = sums.routing[name];
+      sum += value * share;
+      weight += share;
     }
+    sums.layers += share;
   }
   tape.backward(total);
 }
@@ -158,7 +159,7 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
         const Part part("data");
         batch = data_.batch(data_step, {micro, micros, 0, 1});
       }
-      forward_backward(batch, step, 1.0 / double(micros), sums);
+      forward_backward(batch, step, schedule_, 1.0 / double(micros), sums);
     });
   const Optimizer::Outcome outcome = optimizer_.update(step, config_.train.steps);
   if (!outcome.finite) {
@@ -180,7 +181,8 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
   r.losses = std::move(sums.losses);
   for (auto& load : sums.load)
     if (!load.empty()) r.load.push_back(std::move(load));
-  r.routing = std::move(sums.routing);
+  for (const auto& [name, figure] : sums.routing)  // a number of experts that no token of a layer has counts as 0 there
+    r.routing[name] = figure.first / (name.starts_with("tokens_with_") ? sums.layers : figure.second);
   r.dropped = r.routing["dropped"];
   r.competing = sums.competing / micros;
   std::map<std::string, double> loads;  // of the whole step's, not of its micro-batches'
@@ -194,17 +196,17 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
 size_t Trainer::measure(int64_t sequences) {
   // The worst a step may ask for: as many layers compete as the cap allows.
   CompetitionSchedule::State worst{.steps = 1, .layers = {}};
-  for (const auto& [layer, rate] : config_.competing_layers())
-    worst.layers[layer].events.assign(int64_t(worst.layers.size()) <= schedule_.cap(), 0);
-  CompetitionSchedule usual(config_.competing_layers(), 1, 0, std::move(worst), "the measured step");
-  std::swap(schedule_, usual);
+  const auto rates = config_.competing_layers();
+  int64_t competing = 0;
+  for (const auto& [layer, rate] : rates)
+    worst.layers[layer].events.assign(rate.rate > 0 && competing++ < schedule_.cap(), 0);
+  const CompetitionSchedule measured(rates, 1, 0, std::move(worst), "the measured step");
   Arena arena;
   {
     const Arena::Scope scope(arena);
     Sums sums;
-    forward_backward(data_.sequences(0, sequences), 0, 1, sums);
+    forward_backward(data_.sequences(0, sequences), 0, measured, 1, sums);
   }
-  std::swap(schedule_, usual);
   for (Parameter* p : optimizer_.parameters()) p->has_grad = false;
   return arena.extent();
 }

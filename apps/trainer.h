@@ -34,7 +34,8 @@ class Trainer {
 
  private:
   struct Sums;
-  void forward_backward(const Batch& batch, int64_t step, double share, Sums& sums);
+  void forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share,
+                        Sums& sums);
   RouterContext context(int64_t step) const;
 
   Config config_;

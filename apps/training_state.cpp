@@ -38,6 +38,7 @@ TrainingState TrainingState::from_json(const std::string& json, const std::strin
     j.at("best_val_loss").get_to(s.best_val_loss);
     s.fingerprint = std::stoull(j.at("fingerprint").get<std::string>(), nullptr, 16);
     j.at("tokenizer").get_to(s.tokenizer);
+    if (!j.contains("schedule")) return s;  // written before experts could compete
     const auto& schedule = j.at("schedule");
     schedule.at("steps").get_to(s.schedule.steps);
     schedule.at("lost").get_to(s.schedule.lost);

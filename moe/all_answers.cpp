@@ -42,7 +42,7 @@ struct LocalAnswers {
     return std::clamp<int64_t>(chunk_bytes / each, 1, std::max<int64_t>(x.shape(0), 1));
   }
 
-  /// Calls f(e, first, rows of x) for every expert and chunk of tokens, experts outermost.
+  /// Calls f(e, first, rows of x) for every chunk of tokens and expert, chunks outermost.
   void each_chunk(const Tensor& x, const std::function<void(int64_t e, int64_t first, const Tensor& rows)>& f) const {
     const int64_t T = x.shape(0), n = tokens_at_once(x);
     for (int64_t first = 0; first < T; first += n) {
@@ -85,10 +85,12 @@ struct LocalAnswers {
 
   /// Gradients of the experts, and dx [n, D] where it is wanted, from dscores [n, e].
   struct Into {
-    Tensor up, down, up_bias, down_bias, x;  // to be added to; empty where nobody wants them
+    Tensor up, down, up_bias, down_bias;  // to be added to; empty where nobody wants them
+    Tensor x;                             // to be written
   };
   void backward(const Tensor& x, const Tensor& dscores, const Into& into) const {
     const int64_t E = experts.experts(), D = x.shape(1);
+    Tensor sum;  // of the experts' dx for the tokens of a chunk, rounded once
     each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
       const int64_t n = rows.shape(0);
       const Device at = x.device();
@@ -107,11 +109,13 @@ struct LocalAnswers {
       if (into.up_bias) run<GroupedLinear::Bias>(at, into.up_bias, true, a.before, offsets);
       if (!into.x) return;
       run<GroupedLinear::Input>(at, a.rows, a.before, experts.up, offsets);
+      if (e == 0) sum = Tensor(rows.shape(), accumulator_dtype(x.dtype()), at).zero();
       visit_float(x.dtype(), [&]<class T>() {
         using A = Accumulator<T>;
-        T* const to = into.x.data<T>().data() + first * D;
+        A* const to = sum.data<A>().data();
         const T* const from = a.rows.data<const T>().data();
-        for (int64_t i = 0; i < n * D; ++i) to[i] = T(A(to[i]) + A(from[i]));
+        for (int64_t i = 0; i < n * D; ++i) to[i] += A(from[i]);
+        if (e + 1 == E) std::transform(to, to + n * D, into.x.data<T>().data() + first * D, [](A v) { return T(v); });
       });
     });
   }
@@ -173,7 +177,7 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
                        bool wants_x, Communicator& comm) {
   const auto with_x = [&](const Tensor& tokens) {
     LocalAnswers::Into all = into;
-    if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype()).zero();
+    if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype());
     return all;
   };
   if (comm.size() == 1) {

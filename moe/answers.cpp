@@ -23,27 +23,27 @@ A logistic(A v) {
   return A(1) / (A(1) + std::exp(-v));
 }
 
+/// The sum of f over a row.
+template <class A, class T, class F>
+A sum_of(const T* o, int64_t D, F f) {
+  A sum = 0;
+  for (int64_t d = 0; d < D; ++d) sum += f(A(o[d]));
+  return sum;
+}
+
 template <class A, class T>
 A score_of(const T* o, int64_t D, AnswerScore score) {
-  A sum = 0;
-  for (int64_t d = 0; d < D; ++d) {
-    const A v(o[d]);
-    switch (score) {
-      case AnswerScore::softplus_mean:
-        sum += softplus(v);
-        break;
-      case AnswerScore::l2_norm:
-        sum += v * v;
-        break;
-      case AnswerScore::silu_mean:
-        sum += v * logistic(v);
-        break;
-      case AnswerScore::relu_mean:
-        sum += v > A(0) ? v : v == v ? A(0) : v;  // NaN stays NaN
-        break;
-    }
+  switch (score) {
+    case AnswerScore::softplus_mean:
+      return sum_of<A>(o, D, softplus<A>) / A(D);
+    case AnswerScore::l2_norm:
+      return std::sqrt(sum_of<A>(o, D, [](A v) { return v * v; }));
+    case AnswerScore::silu_mean:
+      return sum_of<A>(o, D, [](A v) { return v * logistic(v); }) / A(D);
+    case AnswerScore::relu_mean:
+      return sum_of<A>(o, D, [](A v) { return v < A(0) ? A(0) : v; }) / A(D);  // NaN stays NaN
   }
-  return score == AnswerScore::l2_norm ? std::sqrt(sum) : sum / A(D);
+  return A(0);
 }
 
 template <class A>

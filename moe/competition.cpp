@@ -81,7 +81,7 @@ Tensor contest_scores(const CompetitionOptions& options, AnswerScore score, cons
   check(context.experts && context.comm, "experts compete only inside a layer");
   const Tensor scores =
       all_answer_scores(x, *context.experts, score, options.chunk_mib << 20, *context.comm, options.loser_gradient);
-  check_scores(scores, context);
+  check_scores(scores, context, "the experts' answers'");
   return scores;
 }
 
@@ -101,14 +101,15 @@ Tensor Contest::weights(WeightRule rule) const {
 Losses contest_losses(const CompetitionOptions& competition, const LossOptions& options, const Contest& contest,
                       const Tensor& router, const RouterContext& context) {
   const Pairs& pairs = contest.pairs;
+  const Tensor groups = scope_offsets(context, pairs.logits.shape(0), options.group);
   Losses losses;
   if (competition.router_coefficient != 0)
     losses.push_back({"router",
                       distillation(router, constant_shares(competition, pairs.affinity), pairs.expert,
-                                   pairs.token_offsets, competition.theta),
+                                   pairs.token_offsets, groups, competition.theta),
                       competition.router_coefficient});
   if (competition.diversity_coefficient != 0)
-    losses.push_back({"diversity", diversity(contest.rows, contest.plan), competition.diversity_coefficient});
+    losses.push_back({"diversity", diversity(contest.rows, contest.plan, groups), competition.diversity_coefficient});
   if (options.balance_coefficient != 0) {
     const Tensor answers = with_values(pairs.affinity, contest.answer, pairs.expert, pairs.token_offsets);
     const Selection first = first_choices(pairs.expert, pairs.token_offsets);

@@ -1,6 +1,7 @@
 #include "moe/distillation.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "autograd/tape.h"
 #include "core/copy.h"
@@ -10,10 +11,23 @@ namespace agon {
 
 namespace {
 
+/// What a chosen pair of each token counts in the mean over pairs: T_g / (T N_g) in a group of N_g pairs.
+std::vector<double> weight_of_pairs(const Tensor& token_offsets, const Tensor& scope_offsets) {
+  const auto pairs = token_offsets.data<const int32_t>(), scope = scope_offsets.data<const int32_t>();
+  std::vector<double> weight(pairs.size() - 1);
+  for (size_t g = 0; g + 1 < scope.size(); ++g) {
+    const auto begin = size_t(scope[g]), end = size_t(scope[g + 1]);
+    const double chosen = std::max(pairs[end] - pairs[begin], 1);
+    std::fill(weight.begin() + scope[g], weight.begin() + scope[g + 1],
+              double(end - begin) / double(weight.size()) / chosen);
+  }
+  return weight;
+}
+
 struct Distillation {
   struct Forward {
     static void cpu(double& loss, const Tensor& q, const Tensor& P, const Tensor& expert, const Tensor& token_offsets,
-                    double theta) {
+                    const std::vector<double>& weight, double theta) {
       const int64_t T = q.shape(0), E = q.shape(1);
       const auto expert_of = expert.data<const int32_t>(), offset = token_offsets.data<const int32_t>();
       visit_accumulator(q.dtype(), [&]<class S>() {
@@ -31,20 +45,20 @@ struct Distillation {
           double sum = 0;
           for (int64_t t = begin; t < end; ++t)
             for (int64_t i = offset[size_t(t)]; i < offset[size_t(t) + 1]; ++i)
-              sum += square(t * E + expert_of[size_t(i)]);
+              sum += weight[size_t(t)] * square(t * E + expert_of[size_t(i)]);
           return sum;
         });
-        loss = all / double(std::max<int64_t>(T * E, 1)) + theta * chosen / double(std::max(offset.back(), 1));
+        loss = all / double(std::max<int64_t>(T * E, 1)) + theta * chosen;
       });
     }
   };
-  /// dq = slope (2 (q - P) / (T E) + theta [chosen] 2 (q - P) / N).
+  /// dq = slope (2 (q - P) / (T E) + theta [chosen] 2 (q - P) weight).
   struct Backward {
     static void cpu(const Tensor& dq, double slope, const Tensor& q, const Tensor& P, const Tensor& expert,
-                    const Tensor& token_offsets, double theta) {
+                    const Tensor& token_offsets, const std::vector<double>& weight, double theta) {
       const int64_t T = q.shape(0), E = q.shape(1);
       const auto expert_of = expert.data<const int32_t>(), offset = token_offsets.data<const int32_t>();
-      const double each = 2 * slope / double(T * E), more = 2 * slope * theta / double(std::max(offset.back(), 1));
+      const double each = 2 * slope / double(T * E);
       visit_accumulator(q.dtype(), [&]<class S>() {
         const auto a = q.data<const S>(), b = P.data<const S>();
         const auto out = dq.data<S>();
@@ -53,6 +67,7 @@ struct Distillation {
           for (int64_t t = begin; t < end; ++t)
             for (auto i = size_t(offset[size_t(t)]); i < size_t(offset[size_t(t) + 1]); ++i) {
               const auto at = size_t(t * E + expert_of[i]);
+              const double more = 2 * slope * theta * weight[size_t(t)];
               out[at] = S((each + more) * (double(a[at]) - double(b[at])));
             }
         });
@@ -63,18 +78,21 @@ struct Distillation {
 
 }  // namespace
 
-Tensor distillation(const Tensor& q, const Tensor& P, const Tensor& expert, const Tensor& token_offsets, double theta) {
+Tensor distillation(const Tensor& q, const Tensor& P, const Tensor& expert, const Tensor& token_offsets,
+                    const Tensor& scope_offsets, double theta) {
   check(q.shape() == P.shape() && q.dtype() == P.dtype() && q.shape(0) == token_offsets.size() - 1, "distillation: q ",
         q.shape(), " and P ", P.shape(), " for ", token_offsets.size() - 1, " tokens");
   double value = 0;
-  run<Distillation::Forward>(q.device(), value, q, P, expert, token_offsets, theta);
+  const std::vector<double> weight = weight_of_pairs(token_offsets, scope_offsets);
+  run<Distillation::Forward>(q.device(), value, q, P, expert, token_offsets, weight, theta);
   Tensor loss({1}, q.dtype());
   fill(loss, value);
-  return record("distillation", {&q}, loss, [q, P, expert, token_offsets, theta](Gradients& g, const Tensor& dy) {
-    Tensor dq(q.shape(), q.dtype(), q.device());
-    run<Distillation::Backward>(q.device(), dq, dy.item(), q, P, expert, token_offsets, theta);
-    g.add(q, dq);
-  });
+  return record("distillation", {&q}, loss,
+                [q, P, expert, token_offsets, weight, theta](Gradients& g, const Tensor& dy) {
+                  Tensor dq(q.shape(), q.dtype(), q.device());
+                  run<Distillation::Backward>(q.device(), dq, dy.item(), q, P, expert, token_offsets, weight, theta);
+                  g.add(q, dq);
+                });
 }
 
 }  // namespace agon

@@ -4,8 +4,10 @@
 namespace agon {
 
 /// How far the router is from the experts' verdict (CompeteSMoE, arXiv 2505.13380): the mean over (t, e) of (q - P)²,
-/// plus theta times its mean over the chosen pairs. q [T, E] on the tape, P [T, E] a constant; expert [N] i32,
-/// token_offsets [T+1] i32 -> [1] f32 (f64).
-Tensor distillation(const Tensor& q, const Tensor& P, const Tensor& expert, const Tensor& token_offsets, double theta);
+/// plus theta times its mean over the chosen pairs, taken in each routing group (scope_offsets [G+1] i32) and weighed
+/// by the group's tokens. q [T, E] on the tape, P [T, E] a constant; expert [N] i32, token_offsets [T+1] i32 -> [1] f32
+/// (f64).
+Tensor distillation(const Tensor& q, const Tensor& P, const Tensor& expert, const Tensor& token_offsets,
+                    const Tensor& scope_offsets, double theta);
 
 }  // namespace agon

@@ -41,18 +41,24 @@ struct UnitRows {
   }
 };
 
-/// Tokens with at least two rows.
-int64_t tokens_with_two(const Plan& plan) {
-  const auto offset = plan.token_offsets.data<const int32_t>();
-  int64_t n = 0;
-  for (size_t t = 0; t + 1 < offset.size(); ++t) n += offset[t + 1] - offset[t] >= 2;
-  return n;
+/// What each token's mean cosine counts: T_g / (T C_g) in a group with C_g tokens that have at least two rows.
+std::vector<double> weight_of_tokens(const Plan& plan, const Tensor& scope_offsets) {
+  const auto offset = plan.token_offsets.data<const int32_t>(), scope = scope_offsets.data<const int32_t>();
+  std::vector<double> weight(offset.size() - 1);
+  for (size_t g = 0; g + 1 < scope.size(); ++g) {
+    const auto begin = size_t(scope[g]), end = size_t(scope[g + 1]);
+    double counted = 0;
+    for (size_t t = begin; t < end; ++t) counted += offset[t + 1] - offset[t] >= 2;
+    std::fill(weight.begin() + scope[g], weight.begin() + scope[g + 1],
+              double(end - begin) / double(weight.size()) / std::max(counted, 1.0));
+  }
+  return weight;
 }
 
 struct Diversity {
   struct Forward {
-    static void cpu(double& loss, const Tensor& rows, const Plan& plan) {
-      const int64_t counted = tokens_with_two(plan), T = plan.token_offsets.size() - 1;
+    static void cpu(double& loss, const Tensor& rows, const Plan& plan, const std::vector<double>& weight) {
+      const int64_t T = plan.token_offsets.size() - 1;
       visit_accumulator(accumulator_dtype(rows.dtype()), [&]<class A>() {
         loss = ordered_sum(T, [&](int64_t begin, int64_t end) {
           double sum = 0;
@@ -62,18 +68,18 @@ struct Diversity {
             double cosines = 0;
             for (size_t i = 0; i < n; ++i)
               for (size_t j = i + 1; j < n; ++j) cosines += 2 * double(rows_of.dot(i, j));
-            if (n >= 2) sum += cosines / double(n * (n - 1));
+            if (n >= 2) sum += weight[size_t(t)] * cosines / double(n * (n - 1));
           }
           return sum;
         });
       });
-      loss /= double(std::max<int64_t>(counted, 1));
     }
   };
-  /// drow = 2 slope / (tokens n (n - 1)) · (G - u <u, G>) / ‖o‖, G the sum of the token's other unit rows.
+  /// drow = 2 slope weight / (n (n - 1)) · (G - u <u, G>) / ‖o‖, G the sum of the token's other unit rows.
   struct Backward {
-    static void cpu(const Tensor& drows, double slope, const Tensor& rows, const Plan& plan) {
-      const int64_t counted = tokens_with_two(plan), D = rows.shape(1);
+    static void cpu(const Tensor& drows, double slope, const Tensor& rows, const Plan& plan,
+                    const std::vector<double>& weight) {
+      const int64_t D = rows.shape(1);
       drows.zero();
       visit_float(rows.dtype(), [&]<class T>() {
         using A = Accumulator<T>;
@@ -83,7 +89,7 @@ struct Diversity {
             const UnitRows<A> of(rows, plan, t);
             const size_t n = of.u.size();
             if (n < 2) continue;
-            const A each = A(2 * slope / (double(counted) * double(n * (n - 1))));
+            const A each = A(2 * slope * weight[size_t(t)] / double(n * (n - 1)));
             for (size_t i = 0; i < n; ++i) {
               std::ranges::fill(others, A(0));
               A along = 0;
@@ -105,14 +111,15 @@ struct Diversity {
 
 }  // namespace
 
-Tensor diversity(const Tensor& rows, const Plan& plan) {
+Tensor diversity(const Tensor& rows, const Plan& plan, const Tensor& scope_offsets) {
   double value = 0;
-  run<Diversity::Forward>(rows.device(), value, rows, plan);
+  const std::vector<double> weight = weight_of_tokens(plan, scope_offsets);
+  run<Diversity::Forward>(rows.device(), value, rows, plan, weight);
   Tensor loss({1}, accumulator_dtype(rows.dtype()));
   fill(loss, value);
-  return record("diversity", {&rows}, loss, [rows, plan](Gradients& g, const Tensor& dy) {
+  return record("diversity", {&rows}, loss, [rows, plan, weight](Gradients& g, const Tensor& dy) {
     Tensor drows(rows.shape(), rows.dtype(), rows.device());
-    run<Diversity::Backward>(rows.device(), drows, dy.item(), rows, plan);
+    run<Diversity::Backward>(rows.device(), drows, dy.item(), rows, plan, weight);
     g.add(rows, drows);
   });
 }

@@ -69,9 +69,9 @@ struct Weighed {
 
 /// What one layer did in an optimizer step.
 struct StepRecord {
-  Tensor chosen;                   // [E] f64: Statistics::chosen summed over all ranks and micro-batches
-  std::vector<Tensor> candidates;  // Statistics::candidates of this rank's micro-batches
-  Communicator* everyone;          // all ranks that share the global batch
+  Tensor chosen;                     // [E] f64: Statistics::chosen summed over all ranks and micro-batches
+  std::vector<Tensor> candidates;    // Statistics::candidates of this rank's micro-batches
+  Communicator* everyone = nullptr;  // all ranks that share the global batch
 };
 
 /// A routing strategy, in two phases: `select` decides (the choice carries no gradient; its weights may), `weigh` makes
@@ -119,6 +119,8 @@ class RouterOptions {
   virtual double experts_per_token() const = 0;
   /// When the experts compete (schedule.h); null for strategies in which they never do.
   virtual const CompetitionRate* competition() const { return nullptr; }
+  /// Whether its `score`, `selection` and `weight` can be combined freely: a config that names axes need not name it.
+  virtual bool free_axes() const { return false; }
   /// Whether it can choose without seeing later tokens.
   virtual bool causal() const { return true; }
   /// What is allowed and probably not meant; "" for nothing.

@@ -19,8 +19,8 @@ struct Pairs {
   Tensor chosen;          // [N] i32
   Tensor chosen_offsets;  // [T+1] i32
 
-  Tensor affinity = {};  // [T, E] f32 (f64): every expert's answer as a score, without gradient; empty unless the experts
-                         // compete
+  Tensor affinity = {};  // [T, E] f32 (f64): every expert's answer as a score, without gradient; empty unless the
+                         // experts compete
 };
 
 /// Where each pair's row sits once rows are sorted by expert, tokens in order within an expert (stable). Made from

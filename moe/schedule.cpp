@@ -25,6 +25,7 @@ int64_t cap_of(const std::map<int, CompetitionRate>& rates) {
     expected += rate.rate;
     cap = std::min(cap, rate.max_layers);
   }
+  expected -= 1e-9;  // of rounding: thirty layers at a rate of 0.1 are 3
   require(expected <= double(cap), "moe.router.max_layers = ", cap, " cannot keep the events of ", rates.size(),
           " competing layers, ", expected, " of which are to be expected in a step: use at least ",
           int64_t(std::ceil(expected)), ", or a smaller moe.router.rate");
@@ -53,13 +54,16 @@ CompetitionSchedule::CompetitionSchedule(const std::map<int, CompetitionRate>& r
 }
 
 void CompetitionSchedule::draw(int64_t first, int64_t last) {
-  std::vector<int64_t> competing(size_t(std::max<int64_t>(last - first, 0)));  // layers in each step
+  std::map<int64_t, int64_t> competing;  // layers in each step in which any does
   for (auto& [index, layer] : state_.layers) {
     const int64_t begin = std::max(first, layer.warm_up);
     std::set<int64_t> used;
     for (int64_t s = begin; s < last; ++s)
       if (hit(seed_, index, s, rates_.at(index).rate)) used.insert(s);
-    const auto has_room = [&](int64_t s) { return competing[size_t(s - first)] < cap_; };
+    const auto has_room = [&](int64_t s) {
+      const auto found = competing.find(s);
+      return found == competing.end() || found->second < cap_;
+    };
     const std::vector<int64_t> hits(used.begin(), used.end());
     for (const int64_t wanted : hits) {
       int64_t at = wanted;
@@ -75,7 +79,7 @@ void CompetitionSchedule::draw(int64_t first, int64_t last) {
         }
         used.insert(at);
       }
-      ++competing[size_t(at - first)];
+      ++competing[at];
     }
     layer.events.insert(layer.events.end(), used.begin(), used.end());
   }

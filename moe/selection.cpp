@@ -85,13 +85,13 @@ struct MarkOverflow {
 
 }  // namespace
 
-void check_scores(const Tensor& scores, const RouterContext& context) {
+void check_scores(const Tensor& scores, const RouterContext& context, const char* whose) {
   visit_accumulator(scores.dtype(), [&]<class T>() {
     const auto s = scores.data<const T>();
     const auto bad = std::ranges::find_if(s, [](T v) { return std::isnan(v); });
     if (bad == s.end()) return;
     const int64_t at = bad - s.begin();
-    throw Error(text("the router's scores of layer ", context.layer, " at step ", context.step + 1,
+    throw Error(text(whose, " scores of layer ", context.layer, " at step ", context.step + 1,
                      " are NaN, first for token ", at / scores.shape(1), " and expert ", at % scores.shape(1)));
   });
 }

@@ -11,8 +11,8 @@ struct Selection {
   Tensor token_offsets;  // [T+1] i32
 };
 
-/// Throws Error naming layer, step and the first place where scores [T, E] is NaN.
-void check_scores(const Tensor& scores, const RouterContext& context);
+/// Throws Error naming layer, step and the first place where scores [T, E] of `whose` is NaN.
+void check_scores(const Tensor& scores, const RouterContext& context, const char* whose = "the router's");
 
 enum class GroupScore { max, top2 };
 

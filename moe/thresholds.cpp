@@ -26,7 +26,8 @@ Tensor gathered(std::span<const Tensor> scores, Communicator& everyone) {
 
 template <class T>
 T nth_largest(std::vector<T>& values, double wanted) {
-  const auto n = size_t(std::clamp(std::floor(wanted), 1.0, double(values.size())));
+  if (wanted >= double(values.size())) return -std::numeric_limits<T>::infinity();  // all, in other steps too
+  const auto n = size_t(std::max(std::floor(wanted), 1.0));
   std::nth_element(values.begin(), values.begin() + ptrdiff_t(n - 1), values.end(), std::greater<>());
   return values[n - 1];
 }

@@ -75,6 +75,7 @@ void GroupedLinear::Weight::cpu(const Tensor& dw, bool add, const Tensor& dy, co
   const auto offset = offsets.data<const int32_t>();
   parallel_tasks(groups * pieces, [&](int64_t task) {
     const int64_t e = task / pieces, column = task % pieces * kColumns, begin = offset[e], end = offset[e + 1];
+    if (add && begin == end) return;
     cpu::gemm(out, std::min(kColumns, in - column), end - begin, cpu::matrix(dy).from(begin, 0).transposed(),
               cpu::matrix(rows).from(begin, column), cpu::output(dw).from(e * out, column), add);
   });

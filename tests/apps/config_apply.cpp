@@ -1,5 +1,6 @@
 #include "apps/config_apply.h"
 
+#include "apps/config_dump.h"
 #include "apps/toml.h"
 #include "tests/support/message.h"
 #include "tests/support/toy_strategy.h"
@@ -140,4 +141,43 @@ TEST_CASE("config_apply: one layer starts from the router's values when the stra
   CHECK(&c.moe.router_of(0) == &c.moe.router);
   check_contains(refused("[moe.router]\nstrategy='toy'\n[[moe.layer]]\nindex = 1\nextra = 4"),
                  {"a.toml:5:1: moe.layer.1.extra", "strategy \"toy\" has no key"});
+}
+
+TEST_CASE("config_apply: axes choose the strategy that takes them, and say where they came from") {
+  const Config c = made("[moe.router]\nscore = 'sigmoid'\nselection = 'global'\nk = 1.5");
+  CHECK(c.moe.router.strategy == "composed");
+  CHECK(c.origin.at("moe.router.strategy") == "a.toml:2");
+  CHECK(made("[moe.router]\nscore = 'sigmoid'").moe.router.strategy == "token_choice");
+  CHECK(made("[moe.router]\nscore = 'unified'").moe.router.strategy == "composed");
+  CHECK(made("[moe.router]\nscore = 'l2_norm'").moe.router.strategy == "composed_answers");
+  CHECK(made("[moe.router]\nstrategy = 'competition'\nscore = 'l2_norm'").moe.router.strategy == "competition");
+  CHECK(made("[moe.router]\nk = 1", {"moe.router.selection=per_expert"}).moe.router.strategy == "composed");
+  const Config again = made(dump(c));
+  CHECK(again.moe.router.strategy == "composed");
+  CHECK(again.moe.router.options->experts_per_token() == 1.5);
+  check_contains(refused("[moe.router]\nstrategy = 'unified'\nselection = 'global'"),
+                 {"a.toml:3:1: moe.router.selection", "strategy \"unified\" has no key"});
+  check_contains(refused("[moe.router]\nscore = 'sofmax'"), {"a.toml:2:1: moe.router.score: found string \"sofmax\""});
+}
+
+TEST_CASE("config_apply: a layer keeps its strategy where that takes the axis, and never drops a preset unseen") {
+  const std::string competition = "[moe.router]\nstrategy = 'competition'\nk = 4\nrate = 0.1\n";
+  const Config kept = made(competition + "[[moe.layer]]\nindex = 1\nscore = 'l2_norm'");
+  CHECK(kept.moe.router_of(1).strategy == "competition");
+  CHECK(kept.moe.router_of(1).options->experts_per_token() == 4);
+  CHECK(kept.moe.router_of(1).options->competition()->rate == 0.1);
+  CHECK(made(competition, {"moe.layer.1.score=l2_norm"}).moe.router_of(1).strategy == "competition");
+
+  check_contains(refused("[moe.router]\nstrategy = 'unified'\n[[moe.layer]]\nindex = 1\nweight = 'over_all'"),
+                 {"a.toml:5:1: moe.layer.1.weight", "strategy \"unified\"", "both score and selection"});
+  const Config named = made(
+      "[moe.router]\nstrategy = 'unified'\nk = 1\n[[moe.layer]]\nindex = 1\nscore = 'unified'\nselection = "
+      "'per_expert'");
+  CHECK(named.moe.router_of(1).strategy == "composed");
+
+  const Config axes = made(
+      "[moe.router]\nscore = 'softmax'\nselection = 'global'\nk = 1.5\n[[moe.layer]]\nindex = 1\nscore = 'l2_norm'");
+  CHECK(axes.moe.router_of(1).strategy == "composed_answers");
+  CHECK(axes.moe.router_of(1).options->experts_per_token() == 1.5);
+  check_contains(dump(axes), {"selection = \"global\"", "score = \"l2_norm\""});
 }

@@ -136,7 +136,10 @@ TEST_CASE("strategies: a training that is extended keeps its schedule and draws 
 
 TEST_CASE("strategies: micro-batches of whole groups add up to the whole batch, thresholds too") {
   for (const char* router : {"[moe.router]\nstrategy = 'expert_choice'\ngroup = 1\nk = 1.3",
-                             "[moe.router]\nstrategy = 'unified'\ngroup = 2\nk = 1.7\nbalance_coefficient = 0.1"}) {
+                             "[moe.router]\nstrategy = 'unified'\ngroup = 2\nk = 1.7\nbalance_coefficient = 0.1",
+                             "[moe.router]\nstrategy = 'competition'\ngroup = 1\nrate = 1\nwarm_up = 0",
+                             "[moe.router]\nscore = 'l2_norm'\nselection = 'global'\nweight = 'over_all'\ngroup = 2\n"
+                             "k = 1.5\nrate = 1\nwarm_up = 0\nscope = 'sequence'"}) {
     Tiny whole({"precision=f64"}, router), parts({"precision=f64", "train.micro_batch=2"}, router);
     for (int64_t i = 0; i < 3; ++i) {
       const StepReport a = whole.trainer.step(i, i), b = parts.trainer.step(i, i);
@@ -144,6 +147,7 @@ TEST_CASE("strategies: micro-batches of whole groups add up to the whole batch, 
       CHECK(a.gradient_norm == doctest::Approx(b.gradient_norm).epsilon(1e-11));
       CHECK(a.load == b.load);
     }
+    if (!whole.model.blocks()[1].experts->router().thresholds()) continue;
     const auto threshold = [](Tiny& t) { return t.model.blocks()[1].experts->router().thresholds()->value; };
     REQUIRE(threshold(whole).size() == threshold(parts).size());
     for (int64_t i = 0; i < threshold(whole).size(); ++i)
@@ -156,4 +160,12 @@ TEST_CASE("strategies: what a competing step takes is measured before") {
   const size_t measured = tiny.trainer.measure(4);
   tiny.losses(3);
   CHECK(tiny.trainer.arena().extent() == measured);
+  // Two of three layers may compete at once; the first never does.
+  const char* const capped =
+      "[moe.router]\nstrategy = 'competition'\nrate = 0.9\nwarm_up = 0\nmax_layers = 2\n"
+      "[[moe.layer]]\nindex = 0\nrate = 0";
+  Tiny three({"moe.every=1", "model.layers=3"}, capped);
+  const size_t worst = three.trainer.measure(4);
+  three.losses(4);
+  CHECK(three.trainer.arena().extent() == worst);
 }

@@ -20,18 +20,19 @@ TEST_CASE("distillation: the formula and its gradient") {
   for (int64_t i = 0; i < T * E; ++i) all += square(i);
   for (int64_t t = 0; t < T; ++t)
     for (int32_t i = offset[t]; i < offset[t + 1]; ++i) chosen += square(t * E + expert[i]);
+  const Tensor whole = tensor_of<int32_t>({0, int32_t(T)});
   for (double theta : {0.0, 0.2, 3.0}) {
-    CHECK(distillation(q, P, pairs.expert, pairs.token_offsets, theta).item() ==
+    CHECK(distillation(q, P, pairs.expert, pairs.token_offsets, whole, theta).item() ==
           doctest::Approx(all / double(T * E) + theta * chosen / offset[T]).epsilon(1e-13));
     CHECK(gradient_error({q}, [&](const std::vector<Parameter>& in) {
-            return distillation(in[0], P, pairs.expert, pairs.token_offsets, theta);
+            return distillation(in[0], P, pairs.expert, pairs.token_offsets, whole, theta);
           }) < 1e-7);
   }
 }
 
 TEST_CASE("distillation: no chosen pair, no token") {
   const Tensor q = random({3, 2}, 1), none({0}, DType::i32);
-  CHECK(distillation(q, q, none, tensor_of<int32_t>({0, 0, 0, 0}), 1).item() == 0);
+  CHECK(distillation(q, q, none, tensor_of<int32_t>({0, 0, 0, 0}), tensor_of<int32_t>({0, 3}), 1).item() == 0);
   const Tensor empty({0, 2}, DType::f32);
-  CHECK(distillation(empty, empty, none, tensor_of<int32_t>({0}), 1).item() == 0);
+  CHECK(distillation(empty, empty, none, tensor_of<int32_t>({0}), tensor_of<int32_t>({0, 0}), 1).item() == 0);
 }

@@ -17,6 +17,7 @@ TEST_CASE("diversity: the mean cosine of a token's pairs of answers, over tokens
   const auto offset = pairs.token_offsets.data<int32_t>(), row = plan.row_of_pair.data<int32_t>();
   double sum = 0;
   int tokens = 0;
+  const Tensor whole = tensor_of<int32_t>({0, int32_t(T)});
   for (int64_t t = 0; t < T; ++t) {
     const int n = offset[t + 1] - offset[t];
     if (n < 2) continue;
@@ -35,24 +36,50 @@ TEST_CASE("diversity: the mean cosine of a token's pairs of answers, over tokens
     sum += cosines / double(n * (n - 1));
   }
   REQUIRE(tokens > 2);
-  CHECK(diversity(rows, plan).item() == doctest::Approx(sum / tokens).epsilon(1e-13));
-  CHECK(gradient_error({rows}, [&](const std::vector<Parameter>& in) { return diversity(in[0], plan); }) < 1e-7);
+  CHECK(diversity(rows, plan, whole).item() == doctest::Approx(sum / tokens).epsilon(1e-13));
+  CHECK(gradient_error({rows}, [&](const std::vector<Parameter>& in) { return diversity(in[0], plan, whole); }) < 1e-7);
 }
 
 TEST_CASE("diversity: equal answers give 1, single ones 0, answers of zero no NaN") {
   const Plan two = make_plan(tensor_of<int32_t>({0, 1, 1, 0}), tensor_of<int32_t>({0, 2, 4}), 2);
+  const Tensor group = tensor_of<int32_t>({0, 2});
   Tensor rows({4, 3}, DType::f32);
   fill(rows, 2);
-  CHECK(diversity(rows, two).item() == doctest::Approx(1).epsilon(1e-6));
+  CHECK(diversity(rows, two, group).item() == doctest::Approx(1).epsilon(1e-6));
   const Plan single = make_plan(tensor_of<int32_t>({0, 1}), tensor_of<int32_t>({0, 1, 2}), 2);
-  CHECK(diversity(Tensor({2, 3}, DType::f32).zero(), single).item() == 0);
+  CHECK(diversity(Tensor({2, 3}, DType::f32).zero(), single, group).item() == 0);
   CHECK(gradient_error({random({2, 3}, 1)},
-                       [&](const std::vector<Parameter>& in) { return diversity(in[0], single); }) == 0);
+                       [&](const std::vector<Parameter>& in) { return diversity(in[0], single, group); }) == 0);
   Parameter zero({4, 3}, Precision::f64());
   Parameter* const all[] = {&zero};
   Tape tape(all);
-  const Tensor loss = diversity(zero, two);
+  const Tensor loss = diversity(zero, two, group);
   CHECK(loss.item() == 0);
   tape.backward(loss);
   for (double v : zero.grad.data<double>()) CHECK(v == 0);
+}
+
+TEST_CASE("diversity: groups are averaged by their tokens, whatever the number that counts in each") {
+  // Tokens with 2, 0, 1 | 2, 3 rows.
+  const Tensor expert = tensor_of<int32_t>({0, 1, 2, 0, 2, 0, 1, 2}), offsets = tensor_of<int32_t>({0, 2, 2, 3, 5, 8});
+  const Tensor rows = random({8, 4}, 7);
+  const Plan plan = make_plan(expert, offsets, 3);
+  const auto part = [&](int32_t first, int32_t last) {  // these tokens by themselves
+    std::vector<int32_t> only, begin{0};
+    const auto offset = offsets.data<int32_t>();
+    for (int32_t t = first; t < last; ++t) {
+      for (int32_t i = offset[t]; i < offset[t + 1]; ++i) only.push_back(expert.data<int32_t>()[i]);
+      begin.push_back(int32_t(only.size()));
+    }
+    const Plan p = make_plan(tensor_of(only), tensor_of(begin), 3);
+    const Tensor own({int64_t(only.size()), 4}, DType::f64);
+    for (int32_t i = offset[first]; i < offset[last]; ++i)
+      std::copy_n(rows.data<double>().begin() + plan.row_of_pair.data<int32_t>()[i] * 4, 4,
+                  own.data<double>().begin() + p.row_of_pair.data<int32_t>()[i - offset[first]] * 4);
+    return diversity(own, p, tensor_of<int32_t>({0, last - first})).item();
+  };
+  const Tensor groups = tensor_of<int32_t>({0, 3, 5});
+  CHECK(diversity(rows, plan, groups).item() == doctest::Approx(0.6 * part(0, 3) + 0.4 * part(3, 5)).epsilon(1e-13));
+  CHECK(gradient_error({rows}, [&](const std::vector<Parameter>& in) { return diversity(in[0], plan, groups); }) <
+        1e-7);
 }

@@ -136,6 +136,8 @@ TEST_CASE("schedule: what cannot be kept is refused") {
                    CompetitionSchedule(rates(8, {0.5, 0.1, 3}), 10, 1);
                  }),
                  {"max_layers = 3", "at least 4"});
+  CHECK_NOTHROW(CompetitionSchedule(rates(30, {0.1, 0.1, 3}), 10, 1));  // in doubles their sum is above 3
+  CHECK_NOTHROW(CompetitionSchedule({}, int64_t(1) << 50, 1));          // takes no memory for steps
   const CompetitionSchedule saved(rates(2, {}), 10, 1);
   check_contains(user_error([&] { CompetitionSchedule(rates(3, {}), 10, 1, saved.state(), "runs/a"); }),
                  {"runs/a", "1, 3", "expected 1, 3, 5"});
