@@ -151,7 +151,9 @@ std::string scope_in_words(LanguageModel& model, Mode mode, int64_t batch) {
   const std::string context = text(", context ", model.config().model.sequence);
   if (mode == Mode::eval) return "causal" + context;
   std::set<std::string> scopes;
-  for (const auto& [index, strategy] : thresholded_layers(model)) {
+  Layers layers = thresholded_layers(model);
+  layers.merge(noncausal_layers(model.config()));
+  for (const auto& [index, strategy] : layers) {
     const RouterChoice& choice = model.config().moe.router_of(index);
     const auto scope = option<std::string>(choice, "scope", "batch");
     const auto group = option<int64_t>(choice, "group", 0);

@@ -104,6 +104,10 @@ TEST_CASE("causal: what a figure was made under, in words") {
   CHECK(scope_in_words(*grouped.model, Mode::eval_noncausal, 4) == "noncausal, scope batch of 2 sequences, context 16");
   LoadedModel alone = t.open({"moe.layer.1.scope=sequence"});
   CHECK(scope_in_words(*alone.model, Mode::eval_noncausal, 4) == "noncausal, scope sequence, context 16");
+  LoadedModel scores = t.open({"moe.layer.1.strategy=composed", "moe.layer.1.score=unified",
+                               "moe.layer.1.expert_score=softmax", "moe.layer.1.scope=time_step"});
+  CHECK(thresholded_layers(*scores.model).empty());
+  CHECK(contains(scope_in_words(*scores.model, Mode::eval_noncausal, 4), "noncausal, scope time_step of 4 sequences"));
   LoadedModel plain = t.open({"moe.layer.1.strategy=token_choice"});
   CHECK(contains(scope_in_words(*plain.model, Mode::eval_noncausal, 4), "no layer chooses between tokens"));
   CHECK(thresholds_in_words({{0, "a"}, {5, "a"}}) == "thresholds     a\n");
