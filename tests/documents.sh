@@ -29,7 +29,7 @@ done
 # Names of tests stand between straight quotation marks and are longer than anything else that does.
 while IFS= read -r name; do
   cited=$((cited + 1))
-  grep -rqF -- "$name" tests --include='*.cpp' || say "docs/strategies.md: no test is called \"$name\""
+  grep -rqF --include='*.cpp' -e "$name" tests || say "docs/strategies.md: no test is called \"$name\""
 done < <(sed '/^```/,/^```/d' docs/strategies.md | tr '\n' ' ' | grep -oE '"[a-z][^"`]{24,}"' | tr -d '"')
 
 takes() {
