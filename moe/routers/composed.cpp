@@ -53,11 +53,7 @@ struct ComposedOptions final : RouterOptions {
   double experts_per_token() const override { return k; }
   const CompetitionRate* competition() const override { return answers ? &contest.schedule : nullptr; }
   bool free_axes() const override { return true; }
-  std::string warning() const override {
-    if (answers || weight != "over_selected" || k >= 2) return "";
-    return text("moe.router.weight = \"over_selected\" with k = ", k,
-                ": tokens with one expert give the router no gradient; the log has their share (tokens_with_1)");
-  }
+  std::string warning() const override;
   bool causal() const override { return score != "unified" || unified.view() == ExpertScore::sigmoid; }
 
   bool per_token() const { return selection == "per_token"; }
@@ -73,17 +69,23 @@ void ComposedOptions::validate(int64_t experts) const {
   if (per_token())
     require(k == std::floor(k), "moe.router.k = ", k,
             ": selection = \"per_token\" gives every token a whole number of experts");
-  const UnifiedOptions usual;
-  require(score == "unified" || (unified.alpha == usual.alpha && unified.expert_score == usual.expert_score),
-          "moe.router.alpha and moe.router.expert_score belong to score = \"unified\", the score is \"", score, '"');
-  const PoolOptions pooled;
-  require(!per_token() || pool.threshold_decay == pooled.threshold_decay,
-          "moe.router.threshold_decay has no effect with selection = \"per_token\": there are no thresholds");
-  require(!per_token() || pool.scope == pooled.scope || !causal(),
-          "moe.router.scope has no effect with selection = \"per_token\": tokens do not compete");
   require(answers || weight != "over_selected" || k > 1, "moe.router.k = ", k,
           " with moe.router.weight = \"over_selected\" makes the weight of a token's only expert 1, so the router gets "
           "no gradient from the task: use another weight, or k above 1");
+}
+
+std::string ComposedOptions::warning() const {
+  const UnifiedOptions usual;
+  if (score != "unified" && (unified.alpha != usual.alpha || unified.expert_score != usual.expert_score))
+    return text("moe.router.alpha and expert_score belong to score = \"unified\"; with \"", score,
+                "\" they have no effect");
+  if (per_token() && pool.threshold_decay != PoolOptions().threshold_decay)
+    return "moe.router.threshold_decay has no effect with selection = \"per_token\": there are no thresholds";
+  if (per_token() && causal() && pool.scope != PoolOptions().scope)
+    return "moe.router.scope has no effect with selection = \"per_token\": tokens do not compete";
+  if (answers || weight != "over_selected" || k >= 2) return "";
+  return text("moe.router.weight = \"over_selected\" with k = ", k,
+              ": tokens with one expert give the router no gradient; the log has their share (tokens_with_1)");
 }
 
 class Composed final : public Router {

@@ -146,7 +146,7 @@ TEST_CASE("config_apply: one layer starts from the router's values when the stra
 TEST_CASE("config_apply: axes choose the strategy that takes them, and say where they came from") {
   const Config c = made("[moe.router]\nscore = 'sigmoid'\nselection = 'global'\nk = 1.5");
   CHECK(c.moe.router.strategy == "composed");
-  CHECK(c.origin.at("moe.router.strategy") == "a.toml:2");
+  CHECK(c.origin.at("moe.router.strategy") == "a.toml:3");  // token choice has a sigmoid too
   CHECK(made("[moe.router]\nscore = 'sigmoid'").moe.router.strategy == "token_choice");
   CHECK(made("[moe.router]\nscore = 'unified'").moe.router.strategy == "composed");
   CHECK(made("[moe.router]\nscore = 'l2_norm'").moe.router.strategy == "composed_answers");

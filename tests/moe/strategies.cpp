@@ -245,6 +245,11 @@ TEST_CASE("strategies: settings that starve the router or cannot be met are refu
   CHECK(refused("composed", {{"k", 1.5}}).find("whole number") != std::string::npos);
   CHECK(refused("composed", {{"k", 1}, {"weight", "over_selected"}}).find("no gradient") != std::string::npos);
   CHECK(refused("composed_answers", {{"k", 1}, {"weight", "over_selected"}}).empty());
+  for (const Settings& without_effect :
+       {Settings{{"alpha", 0.3}}, Settings{{"threshold_decay", 0.5}}, Settings{{"scope", "sequence"}},
+        Settings{{"weight", "over_selected"}, {"selection", "global"}, {"k", 1.5}}})
+    CHECK_FALSE(router_options("composed", without_effect)->warning().empty());
+  CHECK(router_options("composed", {{"score", "unified"}, {"alpha", 0.3}})->warning().empty());
 }
 
 TEST_CASE("strategies: NaN scores are refused with layer and step, whoever makes them") {
