@@ -63,31 +63,44 @@ void apply(const ConfigSection& section, const Settings& settings, Config& confi
   }
 }
 
-/// Whether the strategy has the key, and, where it lists its values, this one among them.
-bool takes(const std::string& strategy, const std::string& key, const Setting& setting) {
-  const RouterChoice choice = router_named(strategy);
-  for (const Option& option : options_of(*choice.options)) {
-    if (option.name != key) continue;
-    const std::string* const value = std::get_if<std::string>(&setting.value);
-    return !value || option.one_of.empty() || std::ranges::count(option.one_of, *value);
-  }
-  return false;
-}
-
-/// The axis among the keys that the strategy does not take; nothing where it takes all of them.
 using Keys = std::map<std::string, Setting>;
-Keys::const_iterator foreign_axis(const Keys& keys, const std::string& strategy) {
-  return std::ranges::find_if(keys, [&](const auto& given) {
-    const auto& [key, setting] = given;
-    return (key == "score" || key == "selection" || key == "weight") && !takes(strategy, key, setting);
-  });
+
+bool is_axis(const std::string& key) { return key == "score" || key == "selection" || key == "weight"; }
+
+/// Whether the options have the key, and, where they list its values, this one among them.
+bool take(const std::vector<Option>& options, const std::string& key, const Setting& setting) {
+  const auto option = std::ranges::find(options, key, &Option::name);
+  const std::string* const value = std::get_if<std::string>(&setting.value);
+  return option != options.end() &&
+         (!value || option->one_of.empty() || std::ranges::count(option->one_of, *value) > 0);
 }
 
-/// The strategy of free axes that takes the axes among the keys; "" where there is none.
+/// The first axis among the keys that the strategy does not take, or end().
+Keys::const_iterator foreign_axis(const Keys& keys, const std::string& strategy) {
+  const RouterChoice choice = router_named(strategy);
+  const std::vector<Option> options = options_of(*choice.options);
+  return std::ranges::find_if(
+      keys, [&](const auto& given) { return is_axis(given.first) && !take(options, given.first, given.second); });
+}
+
+/// The strategy of free axes that takes most of the axes among the keys: what it does not take is a value to complain
+/// of.
+/// "" where none of their names is one of its keys.
 std::string composed_by(const Keys& keys) {
-  for (const auto& [name, make] : routers())
-    if (make()->free_axes() && foreign_axis(keys, name) == keys.end()) return name;
-  return "";
+  std::string best;
+  int64_t most = -1;
+  for (const auto& [name, make] : routers()) {
+    const auto made = make();
+    const std::vector<Option> options = options_of(*made);
+    const auto known = [&](const auto& given) {
+      return !is_axis(given.first) || std::ranges::count(options, given.first, &Option::name) > 0;
+    };
+    if (!made->free_axes() || !std::ranges::all_of(keys, known)) continue;
+    const int64_t taken = std::ranges::count_if(
+        keys, [&](const auto& given) { return is_axis(given.first) && take(options, given.first, given.second); });
+    if (taken > most) most = taken, best = name;
+  }
+  return best;
 }
 
 /// Makes the options of the strategy that the section names, or that its axes ask for, else of the one `choice` has.

@@ -44,6 +44,7 @@ build() {
   if command -v ccache >/dev/null; then
     # A hit in another clone needs paths relative to the clone.
     export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+    export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime  # for precompiled headers
     configure+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
     export CMAKE_CUDA_COMPILER_LAUNCHER=ccache
   fi

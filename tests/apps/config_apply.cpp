@@ -157,6 +157,8 @@ TEST_CASE("config_apply: axes choose the strategy that takes them, and say where
   CHECK(again.moe.router.options->experts_per_token() == 1.5);
   check_contains(refused("[moe.router]\nstrategy = 'unified'\nselection = 'global'"),
                  {"a.toml:3:1: moe.router.selection", "strategy \"unified\" has no key"});
+  check_contains(refused("[moe.router]\nscore = 'sigmoid'\nselection = 'globl'"),
+                 {"a.toml:3:1: moe.router.selection: found string \"globl\"", "did you mean \"global\""});
   check_contains(refused("[moe.router]\nscore = 'sofmax'"), {"a.toml:2:1: moe.router.score: found string \"sofmax\""});
 }
 
