@@ -14,7 +14,6 @@ struct LossOptions {
   int64_t group = 0;  // sequences of a routing group; 0: the micro-batch
 
   void visit(OptionVisitor& v);
-  bool none() const { return balance_coefficient == 0 && z_coefficient == 0 && entropy_coefficient == 0; }
 };
 
 /// Those with a coefficient other than 0: "balance", "z", "entropy". probabilities [T, E]: rows that sum to 1, on the

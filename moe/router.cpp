@@ -2,6 +2,14 @@
 
 namespace agon {
 
+Parameter make_gate(const RouterSize& size) {
+  Parameter gate({size.experts, size.width}, in_master(size.precision));
+  gate.init = Init::normal;
+  gate.deviation = size.deviation;
+  gate.decays = true;
+  return gate;
+}
+
 std::map<std::string, RouterOptionsFactory>& routers() {
   static std::map<std::string, RouterOptionsFactory> all;
   return all;

@@ -100,6 +100,9 @@ struct RouterSize {
   double deviation;  // of the gate's initial weights
 };
 
+/// The matrix that makes logits [T, E] of tokens: [E, D] in the master dtype, normal.
+Parameter make_gate(const RouterSize& size);
+
 /// What the schedule of competition steps is made from (schedule.h).
 struct CompetitionRate {
   double rate = 0.07;      // share of a layer's steps

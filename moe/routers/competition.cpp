@@ -44,13 +44,7 @@ struct CompetitionChoiceOptions final : RouterOptions {
 class Competition final : public Router {
  public:
   Competition(const RouterSize& size, const CompetitionChoiceOptions& options)
-      : options_(options),
-        score_(answer_score_named(options.score)),
-        gate_({size.experts, size.width}, in_master(size.precision)) {
-    gate_.init = Init::normal;
-    gate_.deviation = size.deviation;
-    gate_.decays = true;
-  }
+      : options_(options), score_(answer_score_named(options.score)), gate_(make_gate(size)) {}
 
   bool weighs_rows(const RouterContext& context) const override {
     return context.compete && context.mode == Mode::train;

@@ -92,13 +92,9 @@ class Composed final : public Router {
  public:
   Composed(const RouterSize& size, const ComposedOptions& options)
       : options_(options),
-        gate_({size.experts, size.width}, in_master(size.precision)),
+        gate_(make_gate(size)),
         thresholds_(options.selection == "per_expert" ? size.experts : 1, accumulator_dtype(size.precision.master),
-                    options.k, options.pool.threshold_decay) {
-    gate_.init = Init::normal;
-    gate_.deviation = size.deviation;
-    gate_.decays = true;
-  }
+                    options.k, options.pool.threshold_decay) {}
 
   bool weighs_rows(const RouterContext& context) const override {
     return options_.answers && context.compete && context.mode == Mode::train;

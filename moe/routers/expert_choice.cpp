@@ -35,12 +35,8 @@ class ExpertChoice final : public Router {
  public:
   ExpertChoice(const RouterSize& size, const ExpertChoiceOptions& options)
       : options_(options),
-        gate_({size.experts, size.width}, in_master(size.precision)),
-        thresholds_(size.experts, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {
-    gate_.init = Init::normal;
-    gate_.deviation = size.deviation;
-    gate_.decays = true;
-  }
+        gate_(make_gate(size)),
+        thresholds_(size.experts, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {}
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_), scores = softmax(logits);

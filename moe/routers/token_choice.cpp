@@ -118,11 +118,8 @@ class TokenChoice final : public Router {
   TokenChoice(const RouterSize& size, const TokenChoiceOptions& options)
       : options_(options),
         k_(int64_t(options.k)),
-        gate_({size.experts, size.width}, in_master(size.precision)),
+        gate_(make_gate(size)),
         bias_({size.experts}, accumulator_dtype(size.precision.master)) {
-    gate_.init = Init::normal;
-    gate_.deviation = size.deviation;
-    gate_.decays = true;
     bias_.zero();
   }
 

@@ -142,12 +142,7 @@ Tensor token_entropy(const Tensor& logits) {
 /// 2403.07652).
 class TopP final : public Router {
  public:
-  TopP(const RouterSize& size, const TopPOptions& options)
-      : options_(options), gate_({size.experts, size.width}, in_master(size.precision)) {
-    gate_.init = Init::normal;
-    gate_.deviation = size.deviation;
-    gate_.decays = true;
-  }
+  TopP(const RouterSize& size, const TopPOptions& options) : options_(options), gate_(make_gate(size)) {}
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_), scores = softmax(logits);

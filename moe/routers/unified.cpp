@@ -57,12 +57,8 @@ class Unified final : public Router {
  public:
   Unified(const RouterSize& size, const UnifiedChoiceOptions& options)
       : options_(options),
-        gate_({size.experts, size.width}, in_master(size.precision)),
-        thresholds_(1, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {
-    gate_.init = Init::normal;
-    gate_.deviation = size.deviation;
-    gate_.decays = true;
-  }
+        gate_(make_gate(size)),
+        thresholds_(1, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {}
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_);
