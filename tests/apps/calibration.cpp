@@ -21,7 +21,25 @@ using namespace agon::testing;
 
 namespace {
 
-constexpr const char* kToyRouter = "[moe.router]\nstrategy = 'toy_pool'\nk = 1.5\n";
+constexpr const char* kToy = R"(
+threads = 1
+[data]
+builtin_bytes = 60000
+[model]
+layers = 3
+width = 16
+heads = 2
+sequence = 16
+[moe]
+experts = 4
+expert_width = 12
+every = 2
+[moe.router]
+strategy = "toy_pool"
+k = 1.5
+[train]
+batch = 4
+)";
 
 /// A model with a toy in block 1, and the text it is measured on.
 struct Toy {
@@ -34,7 +52,7 @@ struct Toy {
   Step arena;
 
   explicit Toy(const std::vector<std::string>& overrides = {})
-      : config(parse_config(std::string(kTiny) + kToyRouter, "toy", overrides)),
+      : config(parse_config(kToy, "toy", overrides)),
         corpus(load_corpus(config.data)),
         model(config, corpus.tokenizer->vocabulary(), *comm),
         data(corpus.valid, *corpus.tokenizer, config.data, config.model.sequence) {}

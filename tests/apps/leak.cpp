@@ -10,9 +10,26 @@ using namespace agon::testing;
 
 namespace {
 
+constexpr const char* kConfig = R"(
+threads = 1
+[data]
+builtin_bytes = 60000
+[model]
+layers = 2
+width = 16
+heads = 2
+sequence = 16
+[moe]
+experts = 4
+expert_width = 12
+[train]
+batch = 4
+[moe.router]
+)";
+
 Leak leak_of(const std::string& router, Mode mode, int64_t batch = 4, const std::vector<std::string>& overrides = {}) {
   const PoolToys toys;
-  const Config config = parse_config(std::string(kTiny) + "[moe.router]\n" + router, "test", overrides);
+  const Config config = parse_config(kConfig + router, "test", overrides);
   const auto comm = make_self_communicator();
   const Corpus corpus = load_corpus(config.data);
   LanguageModel model(config, corpus.tokenizer->vocabulary(), *comm);
