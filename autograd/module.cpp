@@ -21,4 +21,14 @@ void initialise(Parameter& p, const std::string& path, uint64_t seed) {
   p.refresh();
 }
 
+void move_part(Parameter& p, Device device) {
+  const bool one = p.master.address() == p.value.address();
+  p.value = on_device(p.value, device);
+  p.master = one ? p.value : on_device(p.master, device);
+  p.grad = Tensor(p.grad.shape(), p.grad.dtype(), device);
+  p.has_grad = false;
+}
+
+void move_part(Tensor& state, Device device) { state = on_device(state, device); }
+
 }  // namespace agon

@@ -84,6 +84,14 @@ void name_parameters(M& m) {
   each_parameter(m, [](const std::string& path, Parameter& p) { p.name = path; });
 }
 
+/// Moves every parameter and state below `m` to a device: new tensors of the same values; gradients are not kept.
+void move_part(Parameter& p, Device device);
+void move_part(Tensor& state, Device device);
+template <class M>
+void move_to(M& m, Device device) {
+  each_part(m, [&](const std::string&, auto& part) { move_part(part, device); });
+}
+
 /// Draws master and value as `init` and `deviation` say. Element i is draw number first + i of (seed, path): adding a
 /// parameter changes no other, and ranks that hold parts of one draw what a single rank would.
 void initialise(Parameter& p, const std::string& path, uint64_t seed);

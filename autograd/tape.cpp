@@ -8,26 +8,19 @@
 
 namespace agon {
 
-namespace {
-
-/// out = a + b, where b may be stored in another dtype than a and out.
-struct Sum {
-  static void cpu(const Tensor& out, const Tensor& a, const Tensor& b) {
-    visit_float(out.dtype(), [&]<class T>() {
-      visit_float(b.dtype(), [&]<class B>() {
-        const auto o = out.data<T>();
-        const auto x = a.data<const T>();
-        const auto y = b.data<const B>();
-        using A = Accumulator<T>;
-        parallel_ranges(int64_t(o.size()), 16384, [&](int64_t begin, int64_t end) {
-          for (auto i = size_t(begin); i < size_t(end); ++i) o[i] = T(A(x[i]) + A(y[i]));
-        });
+void Sum::cpu(const Tensor& out, const Tensor& a, const Tensor& b) {
+  visit_float(out.dtype(), [&]<class T>() {
+    visit_float(b.dtype(), [&]<class B>() {
+      const auto o = out.data<T>();
+      const auto x = a.data<const T>();
+      const auto y = b.data<const B>();
+      using A = Accumulator<T>;
+      parallel_ranges(int64_t(o.size()), 16384, [&](int64_t begin, int64_t end) {
+        for (auto i = size_t(begin); i < size_t(end); ++i) o[i] = T(A(x[i]) + A(y[i]));
       });
     });
-  }
-};
-
-}  // namespace
+  });
+}
 
 void Gradients::add(const Tensor& x, Tensor dx) {
   const auto it = entries_.find(x.id());

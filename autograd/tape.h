@@ -12,6 +12,12 @@
 
 namespace agon {
 
+/// out = a + b, where b may be stored in another dtype than a and out.
+struct Sum {
+  static void cpu(const Tensor& out, const Tensor& a, const Tensor& b);
+  static void cuda(const Tensor& out, const Tensor& a, const Tensor& b);
+};
+
 /// Gradients found so far, by tensor. The first contribution is adopted without a copy; later ones are added in place when
 /// nobody else holds the block, so one dy may be given to several inputs.
 class Gradients {

@@ -27,7 +27,7 @@ void run(Device device, Args&&... args) {
   if (device.kind == Device::cpu) return K::cpu(args...);
   if constexpr (kHasCuda && requires { &K::cuda; })
     return K::cuda(args...);  // by name: a wrong signature does not compile
-  check(false, "this build has no CUDA version of the kernel");
+  check(false, "no version of the kernel for ", device, kHasCuda ? "" : ": this build has no CUDA");
 }
 
 }  // namespace agon

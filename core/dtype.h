@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string_view>
+#include <type_traits>
 
 #include "core/error.h"
 
@@ -11,7 +12,7 @@ namespace agon {
 /// d as a float, rounded to odd: what was cut off leaves its mark in the last bit, so that a second rounding to a type
 /// at least two bits narrower gives what one rounding of d would have given (Boldo and Melquiond, "When double rounding
 /// is odd", 2005).
-inline float rounded_to_odd(double d) {
+constexpr float rounded_to_odd(double d) {
   const float f = float(d);
   if (double(f) == d || d != d) return f;
   uint32_t u = std::bit_cast<uint32_t>(f);
@@ -19,17 +20,18 @@ inline float rounded_to_odd(double d) {
   return std::bit_cast<float>(u | 1u);
 }
 
-/// bfloat16 as storage: the upper half of an IEEE single. Arithmetic happens in float.
+/// bfloat16 as storage: the upper half of an IEEE single. Arithmetic happens in float. Trivial, so that it can lie in a GPU's
+/// shared memory: `bf16 x;` is undefined, bf16() is 0.
 struct bf16 {
-  uint16_t bits = 0;
+  uint16_t bits;
   bf16() = default;
   /// Rounds to nearest, ties to even; NaN becomes 0x7fff as in __float2bfloat16_rn.
-  explicit bf16(float f) {
+  constexpr explicit bf16(float f) {
     const uint32_t u = std::bit_cast<uint32_t>(f);
     bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t(0x7fff) : uint16_t((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit bf16(double d) : bf16(rounded_to_odd(d)) {}
-  operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
+  constexpr explicit bf16(double d) : bf16(rounded_to_odd(d)) {}
+  constexpr operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
 /// IEEE half precision; exists in files only.
@@ -42,7 +44,8 @@ struct f16 {
   operator float() const;
 };
 
-/// f16 occurs in files only, f64 on the CPU only (gradient checks).
+/// f16 occurs in files only. Models compute in f64 on the CPU only (gradient checks); on other devices f64 holds counts
+/// and figures.
 enum class DType : uint8_t { f32, bf16, f16, f64, i32, u8 };
 
 constexpr int64_t size_of(DType t) {
@@ -104,6 +107,19 @@ struct AccumulatorOf<double> {
 };
 template <class T>
 using Accumulator = typename AccumulatorOf<T>::type;
+
+/// A number in another dtype, rounded once to nearest even; to an integer by truncation.
+template <class To, class From>
+constexpr To convert(From v) {
+  constexpr bool from_half = std::is_same_v<From, bf16> || std::is_same_v<From, f16>;
+  constexpr bool to_half = std::is_same_v<To, bf16> || std::is_same_v<To, f16>;
+  if constexpr (from_half)
+    return To(float(v));
+  else if constexpr (to_half && !std::is_same_v<From, float>)
+    return To(double(v));  // integers: exact, then one rounding
+  else
+    return To(v);
+}
 
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f64; }
 

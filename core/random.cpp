@@ -10,14 +10,6 @@ namespace agon {
 
 namespace {
 
-/// splitmix64's finaliser: a bijection whose output bits all depend on all input bits.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
 /// 53 bits from two words, in [0, 1).
 double half_open_uniform(uint32_t high, uint32_t low) { return double((uint64_t(high) << 32 | low) >> 11) * 0x1p-53; }
 
@@ -53,20 +45,6 @@ void fill_from(const Tensor& t, int64_t first, Pair&& pair) {
 }
 
 }  // namespace
-
-RandomKey RandomKey::with(uint64_t n) const { return {seed, mix(stream ^ mix(n + 1))}; }
-
-std::array<uint32_t, 4> philox(RandomKey key, uint64_t n) {
-  std::array<uint32_t, 4> c{uint32_t(n), uint32_t(n >> 32), uint32_t(key.stream), uint32_t(key.stream >> 32)};
-  uint32_t k0 = uint32_t(key.seed), k1 = uint32_t(key.seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = uint64_t(0xD2511F53u) * c[0], p1 = uint64_t(0xCD9E8D57u) * c[2];
-    c = {uint32_t(p1 >> 32) ^ c[1] ^ k0, uint32_t(p1), uint32_t(p0 >> 32) ^ c[3] ^ k1, uint32_t(p0)};
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  return c;
-}
 
 uint32_t Random::next() {
   if (left_ == 0) {

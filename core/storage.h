@@ -18,4 +18,9 @@ constexpr size_t round_up(size_t bytes) {
 /// Throws Error naming the bytes wanted when there is no memory left.
 std::shared_ptr<std::byte> allocate_block(Device device, size_t bytes);
 
+struct Allocate {
+  static void cpu(std::shared_ptr<std::byte>& block, Device device, size_t bytes);
+  static void cuda(std::shared_ptr<std::byte>& block, Device device, size_t bytes);
+};
+
 }  // namespace agon

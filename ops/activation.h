@@ -16,20 +16,20 @@ Tensor sigmoid(const Tensor& x);
 struct Gelu {
   /// Φ(x), by erfc because 1 + erf cancels far below 0.
   template <class A>
-  static A distribution(A x) {
+  static constexpr A distribution(A x) {
     return A(0.5) * std::erfc(x * A(-0.70710678118654752440));
   }
 
   struct Forward : Unary<Forward> {
     template <class A>
-    A operator()(A x) const {
+    constexpr A operator()(A x) const {
       return x * distribution(x);
     }
   };
   /// dx from dy and x.
   struct Backward : Binary<Backward> {
     template <class A>
-    A operator()(A dy, A x) const {
+    constexpr A operator()(A dy, A x) const {
       const A density = A(0.39894228040143267794) * cpu::exp(A(-0.5) * x * x);
       return dy * (distribution(x) + x * density);
     }

@@ -16,14 +16,16 @@ Tensor scale_rows(const Tensor& x, const Tensor& gain);
 
 /// Kernels y[i] = f(x[i]) and y[i] = f(a[i], b[i]) on tensors of one dtype: an elementwise op derives its functor from
 /// one of these. F computes in the accumulator type, takes its constants as doubles and is constexpr, so that every
-/// device can call it. The loops are in ops/cpu/map.h.
+/// device can call it. The loops are in ops/cpu/map.h and ops/cuda/map.cuh.
 template <class F>
 struct Unary {
   static void cpu(const Tensor& y, const Tensor& x, const F& f = F());
+  static void cuda(const Tensor& y, const Tensor& x, const F& f = F());
 };
 template <class F>
 struct Binary {
   static void cpu(const Tensor& y, const Tensor& a, const Tensor& b, const F& f = F());
+  static void cuda(const Tensor& y, const Tensor& a, const Tensor& b, const F& f = F());
 };
 
 struct Add {
@@ -68,16 +70,19 @@ struct Cast {
   /// y and x of any two float dtypes.
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& x);
+    static void cuda(const Tensor& y, const Tensor& x);
   };
 };
 
 struct ScaleRows {
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& x, const Tensor& gain);
+    static void cuda(const Tensor& y, const Tensor& x, const Tensor& gain);
   };
   /// dgain[n] = dy[n] . x[n].
   struct Gain {
     static void cpu(const Tensor& dgain, const Tensor& dy, const Tensor& x);
+    static void cuda(const Tensor& dgain, const Tensor& dy, const Tensor& x);
   };
 };
 

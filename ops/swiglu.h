@@ -9,9 +9,11 @@ Tensor swiglu(const Tensor& x);
 struct Swiglu {
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& x);
+    static void cuda(const Tensor& y, const Tensor& x);
   };
   struct Backward {
     static void cpu(const Tensor& dx, const Tensor& dy, const Tensor& x);
+    static void cuda(const Tensor& dx, const Tensor& dy, const Tensor& x);
   };
 };
 

@@ -43,7 +43,7 @@ const std::vector<Foreign> kForeign = {
     {"CLI/", {"apps/"}},
     {"mpi.h", {"distributed/mpi.cpp"}},
     {"nccl.h", {"distributed/nccl.cpp"}},
-    {"cuda", {"core/*.cu", "ops/*.cu", "ops/cuda/*", "moe/*.cu", "distributed/nccl.cpp"}},
+    {"cuda", {"core/*.cu", "core/cuda/*", "autograd/*.cu", "ops/*.cu", "ops/cuda/*", "moe/*.cu", "distributed/nccl.cpp"}},
     {"cublas", {"core/*.cu", "ops/*.cu", "ops/cuda/*", "moe/*.cu"}},
     {"doctest/", {}},
 };

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/parallel.h"
+#include "tests/support/cuda.h"
 #include "tests/support/gradient.h"
 
 namespace agon::testing {
@@ -43,7 +44,7 @@ inline std::vector<Tensor> run_with_parameters(const OpCase& c, const std::vecto
   std::vector<Parameter*> pointers;
   std::vector<Tensor> values, gradients;
   for (const Tensor& x : inputs) {
-    parameters.emplace_back(x.shape(), Precision{x.dtype(), accumulator_dtype(x.dtype())});
+    parameters.emplace_back(x.shape(), Precision{x.dtype(), accumulator_dtype(x.dtype())}, x.device());
     copy(parameters.back().value, x);
     fill(parameters.back().grad, 1e30);  // whatever was there must be overwritten
   }
@@ -66,12 +67,17 @@ inline std::vector<Tensor> all_converted(const std::vector<Tensor>& from, DType 
   return to;
 }
 
+inline std::vector<Tensor> all_there(std::vector<Tensor> tensors) {
+  for (Tensor& t : tensors) t = there(t);
+  return tensors;
+}
+
 /// y and gradients in one precision against the reference on the same (rounded) inputs.
 inline void compare_with_reference(const OpCase& c, DType dtype, int gains_kept, double tolerance) {
   CAPTURE(dtype);
   CAPTURE(gains_kept);
-  const std::vector<Tensor> inputs = all_converted(c.inputs, dtype, gains_kept),
-                            wide = all_converted(inputs, DType::f64);
+  const std::vector<Tensor> rounded = all_converted(c.inputs, dtype, gains_kept),
+                            wide = all_converted(rounded, DType::f64), inputs = all_there(rounded);
   const OpResult result = run_op(c, inputs);
   CHECK(relative_error(result.y, c.reference(wide)) < tolerance);
   const Tensor dy = converted(random(result.y.shape(), 4, 1, result.y.dtype()), DType::f64);
@@ -89,10 +95,29 @@ inline void compare_with_reference(const OpCase& c, DType dtype, int gains_kept,
   }
 }
 
+/// f32 and bf16 against the reference, forward and backward; the same bits twice, whatever order threads run in.
+inline void op_case_on_gpu(const OpCase& c) {
+  compare_with_reference(c, DType::f32, 0, 1e-5);
+  compare_with_reference(c, DType::bf16, 0, 1e-2);
+  if (c.gains) compare_with_reference(c, DType::bf16, c.gains, 1e-2);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const std::vector<Tensor> inputs = all_there(all_converted(c.inputs, dtype));
+    const OpResult once = run_op(c, inputs);
+    for (const uint64_t order : {1, 2}) {
+      const ThreadOrder changed(order);
+      const OpResult again = run_op(c, inputs);
+      CHECK(identical(again.y, once.y));
+      for (size_t i = 0; i < inputs.size(); ++i)
+        if (once.gradients[i]) CHECK(identical(again.gradients[i], once.gradients[i]));
+    }
+  }
+}
+
 /// f64, f32 and bf16 against the reference, forward and backward; gradients against differences; the same bits twice
 /// and for every number of threads.
 inline void op_case(const OpCase& c) {
   CAPTURE(c.inputs[0].shape());
+  if (device_of_case().kind == Device::cuda) return op_case_on_gpu(c);
   compare_with_reference(c, DType::f64, 0, 1e-12);
   compare_with_reference(c, DType::f32, 0, 1e-5);
   compare_with_reference(c, DType::bf16, 0, 1e-2);

@@ -6,7 +6,7 @@
 using namespace agon;
 using namespace agon::testing;
 
-TEST_CASE("swiglu: against the reference") {
+DEVICE_CASE("swiglu: against the reference") {
   for (const Shape& shape : {Shape{1, 2}, Shape{5, 16}, Shape{2, 3, 14}, Shape{0, 8}, Shape{3, 0}, Shape{67, 1024}})
     op_case({{random(shape, 1, 2)},
              [](auto& in) { return swiglu(in[0]); },

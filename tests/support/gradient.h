@@ -11,6 +11,14 @@
 
 namespace agon::testing {
 
+/// Where the ops of a case run: the CPU, or, in the second run of a DEVICE_CASE, a GPU.
+inline Device& device_of_case() {
+  static Device device;
+  return device;
+}
+/// A tensor on the device of the case.
+inline Tensor there(const Tensor& t) { return on_device(t, device_of_case()); }
+
 /// A tensor of normal draws.
 inline Tensor random(Shape shape, uint64_t seed, double deviation = 1, DType dtype = DType::f64) {
   Tensor t(shape, dtype);
@@ -19,7 +27,7 @@ inline Tensor random(Shape shape, uint64_t seed, double deviation = 1, DType dty
 }
 
 inline double dot(const Tensor& a, const Tensor& b) {
-  const Tensor x = converted(a, DType::f64), y = converted(b, DType::f64);
+  const Tensor x = converted(on_host(a), DType::f64), y = converted(on_host(b), DType::f64);
   double s = 0;
   for (size_t i = 0; i < x.data<double>().size(); ++i) s += x.data<double>()[i] * y.data<double>()[i];
   return s;
@@ -27,7 +35,7 @@ inline double dot(const Tensor& a, const Tensor& b) {
 
 /// |a - b| / |b| in the Euclidean norm (|a - b| where b is 0).
 inline double relative_error(const Tensor& a, const Tensor& b) {
-  const Tensor x = converted(a, DType::f64), y = converted(b, DType::f64);
+  const Tensor x = converted(on_host(a), DType::f64), y = converted(on_host(b), DType::f64);
   double difference = 0, norm = 0;
   for (size_t i = 0; i < x.data<double>().size(); ++i) {
     const double u = x.data<double>()[i], v = y.data<double>()[i];
@@ -39,22 +47,23 @@ inline double relative_error(const Tensor& a, const Tensor& b) {
 
 /// The same bits.
 inline bool identical(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.address(), b.address(), size_t(a.bytes())) == 0;
+  const Tensor x = on_host(a), y = on_host(b);
+  return x.shape() == y.shape() && x.dtype() == y.dtype() && std::memcmp(x.address(), y.address(), size_t(x.bytes())) == 0;
 }
 
 /// The inner product with a fixed random direction, as a scalar on the tape: turns any tensor into a loss whose gradient
 /// is not symmetric. Gradient: the direction.
 inline Tensor probe(const Tensor& y, uint64_t seed) {
   const Tensor direction = random(y.shape(), seed, 1, y.dtype());
-  Tensor s({1}, accumulator_dtype(y.dtype()));
+  Tensor s({1}, accumulator_dtype(y.dtype()), y.device());
   fill(s, dot(y, direction));
   return record("probe", {&y}, s, [y, direction](Gradients& g, const Tensor& ds) {
-    Tensor dy = converted(direction, y.dtype());
+    Tensor dy = clone(direction);
     const double by = ds.item();
     visit_float(dy.dtype(), [&]<class T>() {
       for (T& v : dy.data<T>()) v = T(double(v) * by);
     });
-    g.add(y, dy);
+    g.add(y, on_device(dy, y.device()));
   });
 }
 

@@ -1,0 +1,1 @@
+// Stands in for ops/cuda/cublas.cu where there is no GPU.

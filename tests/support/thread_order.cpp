@@ -1,0 +1,17 @@
+#include "tests/support/cuda.h"
+
+#ifdef AGON_SHIM
+#include <cuda_runtime.h>
+#endif
+
+namespace agon::testing {
+
+#ifdef AGON_SHIM
+ThreadOrder::ThreadOrder(uint64_t order) { shim::set_order(order); }
+ThreadOrder::~ThreadOrder() { shim::set_order(0); }
+#else
+ThreadOrder::ThreadOrder(uint64_t) {}
+ThreadOrder::~ThreadOrder() {}
+#endif
+
+}  // namespace agon::testing
