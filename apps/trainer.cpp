@@ -19,7 +19,7 @@ struct Trainer::Sums {
   double loss = 0;
   int64_t competing = 0;                 // layers, counted in every micro-batch
   std::map<std::string, double> losses;  // means over layers
-  // Statistics::scalars, and the layers (counted by their micro-batches' shares) that have each; and all with experts.
+  // Statistics::figures, and the layers (counted by their micro-batches' shares) that have each; and all with experts.
   std::map<std::string, std::pair<double, double>> routing;
   double layers = 0;
   std::vector<std::vector<double>> load, chosen;  // per block, empty for dense ones; before dropping: chosen
@@ -135,8 +135,9 @@ void Trainer::forward_backward(const Batch& batch, int64_t step, const Competiti
       const Arena::Outside outside;
       sums.candidates[i].push_back(clone(figures.candidates));
     }
-    sums.competing += figures.scalars.contains("agreement");
-    for (const auto& [name, value] : figures.scalars) {
+    const std::map<std::string, double> scalars = figures.scalars();
+    sums.competing += scalars.contains("agreement");
+    for (const auto& [name, value] : scalars) {
       auto& [sum, weight] = sums.routing[name];
       sum += value * share;
       weight += share;

@@ -141,8 +141,8 @@ Statistics describe_contest(const CompetitionOptions& options, const Pairs& pair
   const Tensor everything = tensor_of<int32_t>({0, int32_t(T)});
   s.chosen = count_experts(first.expert, first.token_offsets, everything, E).reshape({E});
   if (!routed) return s;
-  s.scalars["agreement"] = agreement(pairs, *routed);
-  s.scalars["affinity_kl"] = divergence_from_uniform(constant_shares(options, pairs.affinity));
+  add_figure(s, "agreement", tensor_of<double>({agreement(pairs, *routed)}));
+  add_figure(s, "affinity_kl", tensor_of<double>({divergence_from_uniform(constant_shares(options, pairs.affinity))}));
   return s;
 }
 

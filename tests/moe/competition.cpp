@@ -118,8 +118,8 @@ TEST_CASE("competition parts: equal answers are uniform, the divergence then 0")
   fill(c.affinity, 0.7);
   const Selection same{c.pairs.expert, c.pairs.token_offsets};
   const Statistics s = describe_contest({}, c.pairs, softmax(c.pairs.logits), &same);
-  CHECK(s.scalars.at("affinity_kl") == doctest::Approx(0));
-  CHECK(s.scalars.at("agreement") == 1);
+  CHECK(s.scalars().at("affinity_kl") == doctest::Approx(0));
+  CHECK(s.scalars().at("agreement") == 1);
   const Selection none{Tensor({0}, DType::i32), Tensor({kTokens + 1}, DType::i32).zero()};
-  CHECK(describe_contest({}, c.pairs, softmax(c.pairs.logits), &none).scalars.at("agreement") == 0);
+  CHECK(describe_contest({}, c.pairs, softmax(c.pairs.logits), &none).scalars().at("agreement") == 0);
 }
