@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/copy.h"
-#include "moe/losses.h"
+#include "moe/counts.h"
 #include "moe/ordered_sum.h"
 
 namespace agon {
@@ -17,7 +17,7 @@ namespace {
 constexpr double kAbsent = std::numeric_limits<double>::quiet_NaN();
 
 Tensor count_all(const Tensor& expert, const Tensor& token_offsets, int64_t experts) {
-  const Tensor everything = tensor_of<int32_t>({0, int32_t(token_offsets.size() - 1)});
+  const Tensor everything = one_scope(token_offsets.size() - 1, expert.device());
   return count_experts(expert, token_offsets, everything, experts).reshape({experts});
 }
 
@@ -42,8 +42,8 @@ LoadFigures figures_of(const Tensor& load) {
     dead += v == 0;
   }
   if (sum == 0) return {0, 0, dead, 0, 0};
-  return {experts > 1 ? entropy / std::log(experts) : 1, largest * experts / sum, dead,
-          sum * sum / (experts * squares), experts * squares / (sum * sum) - 1};
+  return {experts > 1 ? entropy / std::log(experts) : 1, largest * experts / sum, dead, sum * sum / (experts * squares),
+          experts * squares / (sum * sum) - 1};
 }
 
 /// Mean entropy of the rows of p.
@@ -132,8 +132,8 @@ Statistics describe(const Pairs& pairs, const Tensor& probabilities) {
   s.load = count_all(pairs.expert, pairs.token_offsets, E);
   s.chosen = pairs.chosen.id() == pairs.expert.id() ? s.load : count_all(pairs.chosen, pairs.chosen_offsets, E);
   std::vector<std::string>& names = s.figures.names;
-  names = {"load_entropy", "load_max", "dead", "fairness", "load_cv2", "dropped", "experts_per_token", "entropy",
-           "margin"};
+  names = {"load_entropy", "load_max",          "dead",    "fairness", "load_cv2",
+           "dropped",      "experts_per_token", "entropy", "margin"};
   for (int64_t n = 0; n <= E; ++n) names.push_back(text("tokens_with_", n));
   s.figures.values = Tensor({int64_t(names.size())}, DType::f64, probabilities.device());
   run<Describe>(probabilities.device(), s.figures.values, s.load, s.chosen, probabilities, pairs.token_offsets,

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "distributed/communicator.h"
+#include "moe/counts.h"
 #include "moe/weights.h"
 #include "ops/softmax.h"
 #include "tests/moe/support.h"
