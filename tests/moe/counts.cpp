@@ -13,13 +13,15 @@ DEVICE_CASE("counts: pairs per scope and expert, empty scopes and bounds that ar
   const Tensor offsets = there(tensor_of<int32_t>({0, 2, 3, 3, 6}));
   const Tensor scopes = there(tensor_of<int32_t>({0, 0, 2, 3, 4, 4}));
   const Tensor counts = without_crossing([&] { return count_experts(expert, offsets, scopes, 4); });
-  CHECK(identical(counts, tensor_of<double>({0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0}).reshape({5, 4})));
+  CHECK(identical(counts,
+                  tensor_of<double>({0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0}).reshape({5, 4})));
   const Tensor share = shares_of(counts);
-  CHECK(identical(share, tensor_of<double>({0, 0, 0, 0, 1. / 3, 0, 2. / 3, 0, 0, 0, 0, 0, 1. / 3, 1. / 3, 1. / 3, 0, 0,
-                                            0, 0, 0})
-                             .reshape({5, 4})));
+  CHECK(identical(
+      share, tensor_of<double>({0, 0, 0, 0, 1. / 3, 0, 2. / 3, 0, 0, 0, 0, 0, 1. / 3, 1. / 3, 1. / 3, 0, 0, 0, 0, 0})
+                 .reshape({5, 4})));
 
-  const Tensor all = without_crossing([&] { return count_experts(expert, offsets, one_scope(4, device_of_case()), 3); });
+  const Tensor all =
+      without_crossing([&] { return count_experts(expert, offsets, one_scope(4, device_of_case()), 3); });
   CHECK(identical(all, tensor_of<double>({2, 1, 3}).reshape({1, 3})));
   add_counts(all, there(tensor_of<double>({10, 0, 0.5})));
   CHECK(identical(all, tensor_of<double>({12, 1, 3.5}).reshape({1, 3})));

@@ -101,7 +101,9 @@ GPU_CASE("diversity: as on the CPU, over groups of any length") {
     const RandomPairs pairs = random_pairs(T, E, 3, 2);
     const Plan plan = make_plan(pairs.expert, pairs.token_offsets, E);
     const Tensor rows = random({pairs.expert.size(), D}, 7), scope = tensor_of(groups);
-    const auto loss_of = [&](const std::vector<Tensor>& in) { return diversity(in[0], plan_there(plan), there(scope)); };
+    const auto loss_of = [&](const std::vector<Tensor>& in) {
+      return diversity(in[0], plan_there(plan), there(scope));
+    };
     check_loss_on_gpu({rows}, loss_of);
     check_loss_on_gpu({rows}, loss_of, DType::bf16, 1e-2);
   };

@@ -24,8 +24,8 @@ inline LossAndGradients differentiate(const std::vector<Tensor>& inputs, const L
   return result;
 }
 
-/// For a GPU_CASE: a loss there, of f64 inputs rounded to `dtype`, against the same in f64 on the CPU; its gradients; the
-/// same bits whatever order threads run in. What loss_of uses besides goes through there().
+/// For a GPU_CASE: a loss there, of f64 inputs rounded to `dtype`, against the same in f64 on the CPU; its gradients;
+/// the same bits whatever order threads run in. What loss_of uses besides goes through there().
 inline void check_loss_on_gpu(const std::vector<Tensor>& inputs, const LossOf& loss_of, DType dtype = DType::f32,
                               double tolerance = 1e-5) {
   std::vector<Tensor> wide, here;

@@ -180,7 +180,8 @@ GPU_CASE("losses: the global balance counts the step so far, and nothing crosses
   const LossOptions options{.balance_coefficient = 1, .balance_scope = "global"};
   RouterContext context;
   context.counts_so_far = tensor_of<double>({10, 0, 2});
-  const Tensor expert = there(pairs.expert), offsets = there(pairs.token_offsets), so_far = there(context.counts_so_far);
+  const Tensor expert = there(pairs.expert), offsets = there(pairs.token_offsets),
+               so_far = there(context.counts_so_far);
   const double expected =
       balance_loss(options, converted(on_host(p), DType::f64), pairs.expert, pairs.token_offsets, context).item();
   const Tensor scope = there(tensor_of<int32_t>({0, 6}));
