@@ -10,9 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::string text;
     try {
       text = dump(parse_config(dump(config), "dump.toml"));
-    } catch (const UserError& e) {
-      throw Error(agon::text("a dump is refused: ", e.what()));
-    }
+    } catch (const UserError& e) { throw Error(agon::text("a dump is refused: ", e.what())); }
     const auto values = [](std::string dumped) {  // without where each came from
       std::string kept;
       for (size_t at = 0, end; at < dumped.size(); at = end + 1) {

@@ -12,8 +12,7 @@ template <class F>
 int refuses_or_takes(const uint8_t* data, size_t size, F&& read) {
   try {
     read(std::string_view(reinterpret_cast<const char*>(data), size));
-  } catch (const UserError&) {
-  }
+  } catch (const UserError&) {}
   return 0;
 }
 

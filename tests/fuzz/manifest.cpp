@@ -1,6 +1,6 @@
 // manifest.json of a checkpoint, sealed, so that what is behind the seal is reached, in a file system in memory.
-#include "apps/checksum.h"
 #include "apps/manifest.h"
+#include "apps/checksum.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/memory_files.h"
 

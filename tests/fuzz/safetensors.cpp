@@ -1,4 +1,5 @@
-// The header of a safetensors file, and the whole file behind it: what is taken lies within the data, one tensor after the other.
+// The header of a safetensors file, and the whole file behind it: what is taken lies within the data, one tensor after
+// the other.
 #include <algorithm>
 
 #include "apps/safetensors_header.h"
@@ -13,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::ranges::sort(header.tensors, {}, [](const TensorEntry& t) { return std::pair(t.begin, t.end); });
     uint64_t end = 0;
     for (const TensorEntry& t : header.tensors) {
-      check(t.begin == end && t.end - t.begin == uint64_t(t.shape.size() * size_of(t.dtype)), "a hole or an overlap was taken");
+      check(t.begin == end && t.end - t.begin == uint64_t(t.shape.size() * size_of(t.dtype)),
+            "a hole or an overlap was taken");
       end = t.end;
     }
     check(end == data_bytes, "bytes that no tensor has were taken");
