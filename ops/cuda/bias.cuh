@@ -41,8 +41,8 @@ inline void add_bias(const char* op, int64_t m, int64_t n, const GemmOutput& y, 
 
 inline constexpr int kSumColumns = 32, kSumRows = 32;
 
-/// A block: 32 columns of one group, 32 rows at a time. Column j of group e is summed by thread y over the rows y, y + 32, ...
-/// of the group, and then over y in order.
+/// A block: 32 columns of one group, 32 rows at a time. Column j of group e is summed by thread y over the rows y, y +
+/// 32, ... of the group, and then over y in order.
 template <class S, class T>
 __global__ void sum_rows(S* sums, bool add, const T* dy, int64_t rows, int64_t n, const int32_t* offsets) {
   __shared__ float partial[kSumRows][kSumColumns];
@@ -60,14 +60,15 @@ __global__ void sum_rows(S* sums, bool add, const T* dy, int64_t rows, int64_t n
   out = S(sum);
 }
 
-/// sums [groups, n] = [sums +] for each group the sum of its rows [offsets[e], offsets[e + 1]) of dy [.., n]; without offsets
-/// one group has all rows.
+/// sums [groups, n] = [sums +] for each group the sum of its rows [offsets[e], offsets[e + 1]) of dy [.., n]; without
+/// offsets one group has all rows.
 inline void sum_rows(const char* op, const Tensor& sums, bool add, const Tensor& dy, const Tensor& offsets = {}) {
   const int64_t n = sums.shape(-1), groups = offsets ? offsets.size() - 1 : 1;
   visit(sums.dtype(), [&]<class S>() {
     visit(dy.dtype(), [&]<class T>() {
-      launch({op, sums, dy}, sum_rows<S, T>, dim3(blocks(n, kSumColumns), unsigned(groups)), dim3(kSumColumns, kSumRows), 0,
-             pointer<S>(sums), add, pointer<const T>(dy), dy.shape().rows(), n, pointer<const int32_t>(offsets));
+      launch({op, sums, dy}, sum_rows<S, T>, dim3(blocks(n, kSumColumns), unsigned(groups)),
+             dim3(kSumColumns, kSumRows), 0, pointer<S>(sums), add, pointer<const T>(dy), dy.shape().rows(), n,
+             pointer<const int32_t>(offsets));
     });
   });
 }

@@ -43,8 +43,10 @@ Library::Library() {
     return dlopen(AGON_CUBLAS_FOLDER "/libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);  // of the toolkit that compiled this
   }();
   const char* const why = library ? "" : dlerror();
-  check(library, "matrix products on a GPU need cuBLAS of CUDA 13, and libcublasLt.so.13 was found neither by the dynamic "
-        "loader nor in " AGON_CUBLAS_FOLDER " (", why, "); install it, or name its folder in LD_LIBRARY_PATH");
+  check(library,
+        "matrix products on a GPU need cuBLAS of CUDA 13, and libcublasLt.so.13 was found neither by the dynamic "
+        "loader nor in " AGON_CUBLAS_FOLDER " (",
+        why, "); install it, or name its folder in LD_LIBRARY_PATH");
   const auto get = [&]<class F>(F& function, const char* name) {
     function = reinterpret_cast<F>(dlsym(library, name));
     check(function, "libcublasLt.so.13 has no ", name);
@@ -82,8 +84,8 @@ struct Call {
       return;
     throw Error(text(op, ": ", function, ": ", library().status_name(status), "; the product of [", m, ", ", k, "] of ",
                      a.dtype, a.transposed ? ", transposed," : "", " and [", k, ", ", n, "] of ", b.dtype,
-                     b.transposed ? ", transposed," : "", add ? " added to " : " into ", c.dtype, ", strides ", a.stride,
-                     ", ", b.stride, ", ", c.stride));
+                     b.transposed ? ", transposed," : "", add ? " added to " : " into ", c.dtype, ", strides ",
+                     a.stride, ", ", b.stride, ", ", c.stride));
   }
 };
 
@@ -94,7 +96,7 @@ using Handle = std::unique_ptr<std::remove_pointer_t<T>, cublasStatus_t (*)(T)>;
 struct Plan {
   Handle<cublasLtMatmulDesc_t> product{nullptr, library().desc_destroy};
   Handle<cublasLtMatrixLayout_t> left{nullptr, library().layout_destroy}, right = {nullptr, library().layout_destroy},
-                                 out = {nullptr, library().layout_destroy};
+                                                                          out = {nullptr, library().layout_destroy};
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace = 0;
   bool found = false;
@@ -137,13 +139,15 @@ uint32_t alignment(const void* p) {
   return uint32_t(at & (~at + 1));
 }
 
-/// The library counts along columns, so each of our matrices is its transpose there, and cᵀ = bᵀ aᵀ: b is its left operand.
+/// The library counts along columns, so each of our matrices is its transpose there, and cᵀ = bᵀ aᵀ: b is its left
+/// operand.
 Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
   const Library& lt = library();
   Plan plan;
   const auto must = [&](cublasStatus_t status, const char* function) { call.check_status(status, function); };
   cublasLtMatmulDesc_t product = nullptr;
-  must(lt.desc_create(&product, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+  must(lt.desc_create(&product, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
+       "cublasLtMatmulDescCreate");
   plan.product.reset(product);
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
     must(lt.desc_set(product, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
@@ -156,7 +160,8 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
   }
   const auto layout = [&](auto& to, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
     cublasLtMatrixLayout_t made = nullptr;
-    must(lt.layout_create(&made, type(call, dtype), uint64_t(rows), uint64_t(columns), stride), "cublasLtMatrixLayoutCreate");
+    must(lt.layout_create(&made, type(call, dtype), uint64_t(rows), uint64_t(columns), stride),
+         "cublasLtMatrixLayoutCreate");
     to.reset(made);
   };
   const auto operand_layout = [&](auto& to, const GemmOperand& o, int64_t rows, int64_t columns) {
@@ -179,9 +184,8 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(call.c.data));
   cublasLtMatmulHeuristicResult_t result{};
   int results = 0;
-  const cublasStatus_t status =
-      lt.heuristic(context.handle.get(), product, plan.left.get(), plan.right.get(), plan.out.get(), plan.out.get(), raw, 1,
-                   &result, &results);
+  const cublasStatus_t status = lt.heuristic(context.handle.get(), product, plan.left.get(), plan.right.get(),
+                                             plan.out.get(), plan.out.get(), raw, 1, &result, &results);
   plan.found = status == CUBLAS_STATUS_SUCCESS && results > 0;
   if (!plan.found && !bias)  // with a bias: the caller tries without
     must(status == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : status, "cublasLtMatmulAlgoGetHeuristic");
@@ -193,10 +197,23 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
 const Plan& plan_for(const Call& call, Context& context, bool bias) {
   constexpr size_t kMost = 4096;  // sizes that change with every step must not fill the memory
   const bool tf32 = tf32_allowed && call.a.dtype == DType::f32;
-  const std::array<int64_t, 18> key = {
-      call.m,        call.n,           call.k,           int64_t(call.a.dtype), call.a.stride, call.a.transposed,
-      call.b.stride, call.b.transposed, int64_t(call.b.dtype), call.c.stride,         int64_t(call.c.dtype), call.add,
-      bias,          tf32,             alignment(call.a.data), alignment(call.b.data), alignment(call.c.data)};
+  const std::array<int64_t, 18> key = {call.m,
+                                       call.n,
+                                       call.k,
+                                       int64_t(call.a.dtype),
+                                       call.a.stride,
+                                       call.a.transposed,
+                                       call.b.stride,
+                                       call.b.transposed,
+                                       int64_t(call.b.dtype),
+                                       call.c.stride,
+                                       int64_t(call.c.dtype),
+                                       call.add,
+                                       bias,
+                                       tf32,
+                                       alignment(call.a.data),
+                                       alignment(call.b.data),
+                                       alignment(call.c.data)};
   if (const auto known = context.plans.find(key); known != context.plans.end()) return known->second;
   if (context.plans.size() >= kMost) context.plans.clear();
   return context.plans.emplace(key, make_plan(call, context, bias, tf32)).first->second;
@@ -222,10 +239,11 @@ void multiply(const Call& call, const void* bias) {
     call.check_status(library().desc_set(plan->product.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
                       "cublasLtMatmulDescSetAttribute");
   const float one = 1, keep = call.add ? 1 : 0;
-  call.check_status(library().matmul(here.handle.get(), plan->product.get(), &one, call.b.data, plan->left.get(),
-                                     call.a.data, plan->right.get(), &keep, call.c.data, plan->out.get(), call.c.data,
-                                     plan->out.get(), &plan->algorithm, here.workspace.get(), plan->workspace, stream()),
-                    "cublasLtMatmul");
+  call.check_status(
+      library().matmul(here.handle.get(), plan->product.get(), &one, call.b.data, plan->left.get(), call.a.data,
+                       plan->right.get(), &keep, call.c.data, plan->out.get(), call.c.data, plan->out.get(),
+                       &plan->algorithm, here.workspace.get(), plan->workspace, stream()),
+      "cublasLtMatmul");
   check_launch(call.op, {}, {}, 0);
   if (bias && !fused) add_bias(call.op, call.m, call.n, call.c, {bias, call.c.dtype});
 }
@@ -240,8 +258,7 @@ void gemm(const char* op, int64_t m, int64_t n, int64_t k, GemmOperand a, GemmOp
   if (m == 0 || n == 0) return;
   if (k > 0) return multiply(call, bias);
   visit(c.dtype, [&]<class T>() {
-    if (!add)
-      launch(op, clear<T>, blocks(m * n, 256), 256, 0, static_cast<T*>(c.data), c.stride, n, m * n);
+    if (!add) launch(op, clear<T>, blocks(m * n, 256), 256, 0, static_cast<T*>(c.data), c.stride, n, m * n);
   });
   if (bias) add_bias(op, m, n, c, {bias, c.dtype});
 }
