@@ -15,8 +15,6 @@ namespace agon {
 
 namespace {
 
-constexpr int64_t kRows = 256, kColumns = 4096;  // logits that exist at a time: 4 MiB
-
 /// One block of rows against the vocabulary, chunk after chunk.
 template <class A>
 class Block {
@@ -32,8 +30,8 @@ class Block {
   /// Calls f(first class, classes of the chunk) for each chunk; makes the chunk's logits first unless they are there.
   template <class F>
   void each_chunk(F&& f) {
-    for (int64_t first = 0; first < classes_; first += kColumns) {
-      const int64_t n = std::min(kColumns, classes_ - first);
+    for (int64_t first = 0; first < classes_; first += logits_.shape(1)) {
+      const int64_t n = std::min(logits_.shape(1), classes_ - first);
       if (first != present_) cpu::parallel_gemm(rows_, n, width_, x_, w_.from(first, 0).transposed(), output());
       present_ = first;
       f(first, n);
@@ -66,16 +64,16 @@ void store(const Tensor& dx, int64_t begin, const Tensor& wide, int64_t rows) {
 
 template <class A>
 void blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w,
-            const Tensor& target, double denominator) {
+            const Tensor& target, double denominator, LinearCrossEntropyForward::Block most) {
   const int64_t tokens = x.shape(0), width = x.shape(1), classes = w.shape(0);
   const auto per_token = result.per_token.data<A>();
   const auto label = target.data<const int32_t>();
-  const Tensor logits({std::min(kRows, tokens), std::min(kColumns, classes)}, dtype_of<A>);
+  const Tensor logits({std::min(most.rows, tokens), std::min(most.classes, classes)}, dtype_of<A>);
   // The chunks' contributions to dx are one sum only if none is rounded on the way.
-  const bool rounds = dx && dx.dtype() == DType::bf16 && classes > kColumns;
-  const Tensor wide = rounds ? Tensor({std::min(kRows, tokens), width}, dtype_of<A>) : Tensor();
-  for (int64_t begin = 0; begin < tokens; begin += kRows) {
-    const int64_t rows = std::min(kRows, tokens - begin);
+  const bool rounds = dx && dx.dtype() == DType::bf16 && classes > most.classes;
+  const Tensor wide = rounds ? Tensor({std::min(most.rows, tokens), width}, dtype_of<A>) : Tensor();
+  for (int64_t begin = 0; begin < tokens; begin += most.rows) {
+    const int64_t rows = std::min(most.rows, tokens - begin);
     Block<A> block(x, w, logits, begin, rows);
     std::vector<cpu::SoftmaxSum<A>> sums(static_cast<size_t>(rows));
     std::vector<A> picked(sums.size());
@@ -115,9 +113,12 @@ void blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, cons
 }  // namespace
 
 void LinearCrossEntropyForward::cpu(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x,
-                                    const Tensor& w, const Tensor& target, double denominator) {
+                                    const Tensor& w, const Tensor& target, double denominator, Block most) {
   cpu::check_targets(target, w.shape(0));
-  visit_accumulator(result.loss.dtype(), [&]<class A>() { blocks<A>(result, dx, dw, x, w, target, denominator); });
+  if (most.rows == 0) most.rows = 256;
+  if (most.classes == 0) most.classes = 4096;
+  visit_accumulator(result.loss.dtype(),
+                    [&]<class A>() { blocks<A>(result, dx, dw, x, w, target, denominator, most); });
 }
 
 void AddScaled::cpu(const Tensor& dw, bool add, const Tensor& from, const Tensor& dloss) {

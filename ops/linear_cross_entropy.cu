@@ -147,21 +147,12 @@ void in_blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, c
 
 }  // namespace
 
-LinearCrossEntropyForward::Block LinearCrossEntropyForward::block_on_gpu(int64_t classes) {
-  constexpr int64_t kLogits = int64_t(1) << 25, kMostClasses = int64_t(1) << 16, kTile = 128;
-  const int64_t chunk = std::clamp<int64_t>(classes, 1, kMostClasses);
-  return {kLogits / chunk / kTile * kTile, chunk};
-}
-
 void LinearCrossEntropyForward::cuda(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x,
-                                     const Tensor& w, const Tensor& target, double denominator) {
-  cuda_in_blocks(result, dx, dw, x, w, target, denominator, block_on_gpu(w.shape(0)));
-}
-
-void LinearCrossEntropyForward::cuda_in_blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw,
-                                               const Tensor& x, const Tensor& w, const Tensor& target,
-                                               double denominator, Block block) {
-  cuda::visit(x.dtype(), [&]<class T>() { in_blocks<T>(result, dx, dw, x, w, target, denominator, block); });
+                                     const Tensor& w, const Tensor& target, double denominator, Block most) {
+  constexpr int64_t kLogits = int64_t(1) << 25, kMostClasses = int64_t(1) << 16, kTile = 128;
+  if (most.classes == 0) most.classes = std::clamp<int64_t>(w.shape(0), 1, kMostClasses);
+  if (most.rows == 0) most.rows = std::max(kTile, kLogits / most.classes / kTile * kTile);
+  cuda::visit(x.dtype(), [&]<class T>() { in_blocks<T>(result, dx, dw, x, w, target, denominator, most); });
   if (dw && x.shape(0) == 0) dw.zero();
 }
 

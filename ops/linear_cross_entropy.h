@@ -17,21 +17,17 @@ struct CrossEntropy {
 CrossEntropy linear_cross_entropy(const Tensor& x, const Tensor& w, const Tensor& target, double denominator);
 
 struct LinearCrossEntropyForward {
-  /// Logits that exist at a time, at most.
+  /// Logits that exist at a time, at most; 0: as many as the device likes. The CPU: 4 MiB. A GPU: 128 MiB in f32,
+  /// beside them half as much for their gradient in bf16, and chunks of the whole vocabulary up to 65,536: then no
+  /// logit is made twice.
   struct Block {
     int64_t rows, classes;
   };
-  /// On a GPU: 128 MiB in f32, beside them half as much for their gradient in bf16. A chunk takes the whole vocabulary
-  /// if it can: then no logit is made twice.
-  static Block block_on_gpu(int64_t classes);
-
   /// result.per_token; dx like x, dw [V, D] f32 (f64 for f64); each may be none.
   static void cpu(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w,
-                  const Tensor& target, double denominator);
+                  const Tensor& target, double denominator, Block most = {});
   static void cuda(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w,
-                   const Tensor& target, double denominator);
-  static void cuda_in_blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x,
-                             const Tensor& w, const Tensor& target, double denominator, Block block);
+                   const Tensor& target, double denominator, Block most = {});
 };
 
 /// dw = [dw +] dloss [1] * from.

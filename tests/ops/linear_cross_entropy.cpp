@@ -82,7 +82,7 @@ DEVICE_CASE("linear_cross_entropy: against the reference, one chunk and several,
     }
 }
 
-GPU_CASE("linear_cross_entropy: blocks and chunks of any size give the reference's numbers, twice the same bits") {
+DEVICE_CASE("linear_cross_entropy: blocks and chunks of any size give the reference's numbers, twice the same bits") {
   const int64_t tokens = 37, classes = 100, width = 24;
   const Tensor target = targets(tokens, classes);
   for (const DType dtype : {DType::f32, DType::bf16})
@@ -91,21 +91,21 @@ GPU_CASE("linear_cross_entropy: blocks and chunks of any size give the reference
       CAPTURE(dtype);
       CAPTURE(block.classes);
       const Tensor x = random({tokens, width}, 1, 1, dtype), w = random({classes, width}, 2, 1, dtype);
-      const auto run = [&] {
+      const auto once = [&] {
         const Device device = device_of_case();
         Result r{Tensor({1}, DType::f32, device), Tensor({tokens}, DType::f32, device),
                  Tensor(x.shape(), dtype, device), Tensor(w.shape(), DType::f32, device)};
-        LinearCrossEntropyForward::cuda_in_blocks({r.loss, r.per_token}, r.dx, r.dw, there(x), there(w), there(target),
-                                                  3, block);
+        run<LinearCrossEntropyForward>(device, CrossEntropy{r.loss, r.per_token}, r.dx, r.dw, there(x), there(w),
+                                       there(target), 3.0, block);
         return r;
       };
-      const Result got = run(), expected = expected_result(wide(x), wide(w), target, 3);
+      const Result got = once(), expected = expected_result(wide(x), wide(w), target, 3);
       const double tolerance = dtype == DType::bf16 ? 1e-2 : 1e-5;
       CHECK(relative_error(got.per_token, expected.per_token) < 1e-5);
       CHECK(relative_error(got.dx, expected.dx) < tolerance);
       CHECK(relative_error(got.dw, expected.dw) < tolerance);
       const ThreadOrder changed(2);
-      const Result again = run();
+      const Result again = once();
       CHECK(identical(again.per_token, got.per_token));
       CHECK(identical(again.dx, got.dx));
       CHECK(identical(again.dw, got.dw));
