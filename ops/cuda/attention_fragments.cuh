@@ -5,6 +5,13 @@
 
 // What the attention kernels on tensor cores are made of: bf16 heads D wide, 4 warps a block, a warp 16 rows of a tile.
 
+/// Before a loop whose body nvcc finds too long to unroll by itself: fragments indexed in it would leave the registers.
+#ifdef __CUDACC__
+#define AGON_UNROLL _Pragma("unroll")
+#else
+#define AGON_UNROLL
+#endif
+
 namespace agon::cuda::tensor_core {
 
 inline constexpr int kWarps = 4, kThreads = 32 * kWarps, kRows = kAttentionTile / kWarps;
@@ -94,11 +101,10 @@ __device__ void add(FragmentC (&c)[D / 8], const FragmentA& weights, const bf16*
 __device__ inline bool low_is_finite(uint32_t pair) { return (pair & 0x7f80u) != 0x7f80u; }
 __device__ inline bool high_is_finite(uint32_t pair) { return (pair & 0x7f800000u) != 0x7f800000u; }
 
-/// The same on the diagonal, where row i sees only the first i + 1 of the rows of the tile, of which `count` exist. A
-/// weight of 0 does not keep an infinity out of a sum: tensor cores get 0 for what is not finite, and those who see it
-/// get it after.
+/// The same on the diagonal, where row i sees only the first i + 1 of the rows of the tile. A weight of 0 does not keep
+/// an infinity out of a sum: tensor cores get 0 for what is not finite, and those who see it get it after.
 template <int D>
-__device__ void add_diagonal(FragmentC (&c)[D / 8], const FragmentA& weights, const bf16* tile, int row, int count) {
+__device__ void add_diagonal(FragmentC (&c)[D / 8], const FragmentA& weights, const bf16* tile, int row) {
   bool finite = true;
   for (int n = 0; n < D / 16; ++n) {
     FragmentB right[2];
@@ -112,7 +118,7 @@ __device__ void add_diagonal(FragmentC (&c)[D / 8], const FragmentA& weights, co
     mma(c[2 * n + 1], weights, right[1]);
   }
   if (__all_sync(kAllLanes, finite)) return;
-  for (int key = 0; key < count; ++key) {
+  for (int key = 0; key < 16; ++key) {
     const int holder = lane() / 4 * 4 + key % 8 / 2, row_above = lane() / 4;
     const uint32_t above = __shfl_sync(kAllLanes, key < 8 ? weights.r[0] : weights.r[2], holder),
                    below = __shfl_sync(kAllLanes, key < 8 ? weights.r[1] : weights.r[3], holder);

@@ -63,10 +63,13 @@ __global__ void __launch_bounds__(kThreads)
       start_copy<D>(keys, tile.at(index + 1).key_rows(k, s, key_head));
       commit_copies();
     }
+    FragmentA last{};
+    AGON_UNROLL
     for (int n = 0; n < N / 2; ++n) {
       if (!diagonal || n < warp()) add<D>(answer, as_weights(weights, n), values, 16 * n);
-      if (diagonal && n == warp()) add_diagonal<D>(answer, as_weights(weights, n), values, 16 * n, 16);
+      if (n == warp()) last = as_weights(weights, n);
     }
+    if (diagonal) add_diagonal<D>(answer, last, values, first_row);
     __syncthreads();
   }
   const TileRows<bf16> rows = tile.queries(y, s, head);
@@ -155,6 +158,7 @@ __global__ void __launch_bounds__(kThreads)
       start_copy<D>(queries, seeing.queries(q, s, head));
       start_copy<D>(slopes, seeing.queries(dy, s, head));
       commit_copies();
+      // A query that does not exist has the slope 0, so that it adds nothing.
       if (const int row = int(threadIdx.x); row < kAttentionTile) {
         const bool has = seeing.has_query(row);
         exponents[row] = has ? logsumexp[seeing.statistic(row, s, head)] * kLog2E : 0;
@@ -170,7 +174,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int n = 0; n < N; ++n)
           for (int i = 0; i < 4; ++i) {
             const int query = first + 8 * n + column_of_c(lane(), i), key = first_row + row_of_c(lane(), i);
-            const bool sees = seeing.has_query(query) && (!diagonal || key <= query);
+            const bool sees = !diagonal || key <= query;
             p[n].r[i] = sees ? exp2f(p[n].r[i] * (s.scale * kLog2E) - exponents[query]) : 0;
             ds[n].r[i] = sees ? p[n].r[i] * (ds[n].r[i] - means[query]) : 0;
           }

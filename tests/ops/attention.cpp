@@ -78,6 +78,7 @@ DEVICE_CASE("attention: widths of the tensor-core kernels, and others no smaller
   attention_case(3, 3, 64, {0, 1, 18}, {0, 66, 150});
   attention_case(2, 2, 128, {0, 37, 53}, {0, 37, 53});
   attention_case(4, 2, 128, {0, 2, 70}, {0, 65, 135});
+  attention_case(2, 1, 128, {0, 1}, {0, 1});
   attention_case(2, 1, 80, {0, 66}, {0, 66});
   attention_case(1, 1, 131, {0, 9}, {0, 70});
 }
@@ -180,6 +181,20 @@ DEVICE_CASE("attention: large scores") {
   const Tensor expected = reference::attention(converted(q, DType::f64), converted(k, DType::f64),
                                                converted(v, DType::f64), offsets, offsets);
   CHECK(relative_error(y, expected) < 1e-5);
+}
+
+GPU_CASE("attention: nothing crosses between host and GPU") {
+  for (const DType dtype : dtypes()) {
+    const Tensor q = there(random({20, 2, 64}, 1, 1, dtype)), k = there(random({20, 1, 64}, 2, 1, dtype)),
+                 offsets = there(integers({0, 3, 20})), dq = clone(q), dk = clone(k), dv = clone(k);
+    const Tensor logsumexp({20, 2}, DType::f32, q.device());
+    const Crossings before = crossings();
+    const Tensor y = attention(q, k, k, offsets, offsets);
+    run<Attention::Forward>(q.device(), y, logsumexp, q, k, k, offsets, offsets);
+    run<Attention::Backward>(q.device(), dq, dk, dv, y, y, logsumexp, q, k, k, offsets, offsets);
+    CHECK(crossings().to_device == before.to_device);
+    CHECK(crossings().to_host == before.to_host);
+  }
 }
 
 TEST_CASE(
