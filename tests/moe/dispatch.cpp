@@ -113,7 +113,16 @@ GPU_CASE("dispatch: no tokens, no pairs, and lists longer and shorter than the p
   const Plan plan = on_device(c.plan, device_of_case());
   for (const int64_t length : {c.pairs - 9, c.pairs, c.pairs + 5}) {
     const Tensor values = random({length, 3}, 1, 1, DType::f32);
-    CHECK(identical(by_row(there(values), plan), by_row(values, c.plan)));
+    const auto both = [&](const Tensor& in, const Plan& of) {
+      Tape tape({});
+      tape.watch(in);
+      const Tensor y = by_row(in, of);
+      tape.backward(probe(y, 2));
+      return std::pair(y, tape.gradient(in));
+    };
+    const auto found = both(there(values), plan), expected = both(values, c.plan);
+    CHECK(identical(found.first, expected.first));
+    CHECK(identical(found.second, expected.second));
   }
   const Plan none = make_plan(there(Tensor({0}, DType::i32)), there(tensor_of<int32_t>({0})), 3);
   CHECK(permute(Tensor({0, 4}, DType::f32, device_of_case()), none).shape() == Shape{0, 4});
