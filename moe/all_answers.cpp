@@ -133,26 +133,25 @@ std::vector<int64_t> tokens_per_rank(const Tensor& x, Communicator& comm) {
 
 /// [size * T, e], the experts of rank after rank, <-> [T, E].
 void move_blocks(const Tensor& blocks, const Tensor& whole, int ranks, bool to_whole) {
-  const int64_t T = whole.shape(0), E = whole.shape(1), each = E / ranks;
-  visit_accumulator(whole.dtype(), [&]<class A>() {
-    for (int64_t r = 0; r < ranks; ++r)
-      for (int64_t t = 0; t < T; ++t) {
-        A* const block = blocks.data<A>().data() + (r * T + t) * each;
-        A* const row = whole.data<A>().data() + t * E + r * each;
-        to_whole ? std::copy_n(block, each, row) : std::copy_n(row, each, block);
-      }
-  });
+  const int64_t T = whole.shape(0), each = whole.shape(1) / ranks;
+  const Device at = whole.device();
+  const Tensor block({T, each}, whole.dtype(), at);
+  for (int64_t r = 0; r < ranks; ++r) {
+    run<MatrixPart::Take>(at, block, to_whole ? blocks : whole, to_whole ? r * T : 0, to_whole ? 0 : r * each);
+    run<MatrixPart::Put>(at, to_whole ? whole : blocks, block, to_whole ? 0 : r * T, to_whole ? r * each : 0);
+  }
 }
 
 /// Rows one after the other.
 Tensor stacked(const std::vector<Tensor>& parts, int64_t width) {
   int64_t n = 0;
   for (const Tensor& p : parts) n += p.shape(0);
-  Tensor all({n, width}, parts.front().dtype());
-  visit_accumulator(all.dtype(), [&]<class A>() {
-    auto to = all.data<A>().begin();
-    for (const Tensor& p : parts) to = std::ranges::copy(p.data<const A>(), to).out;
-  });
+  Tensor all({n, width}, parts.front().dtype(), parts.front().device());
+  n = 0;
+  for (const Tensor& p : parts) {
+    run<MatrixPart::Put>(all.device(), all, p, n, 0);
+    n += p.shape(0);
+  }
   return all;
 }
 
@@ -163,7 +162,7 @@ Tensor answer_scores_of_all(const Tensor& x, const LocalAnswers& local, Communic
   std::vector<Tensor> there;
   for (int r = 0; r < comm.size(); ++r) there.push_back(local.scores(tokens_of(r, x, tokens, comm)));
   const Tensor blocks = comm.all_to_all(stacked(there, each), tokens, mine);
-  Tensor all({T, each * comm.size()}, blocks.dtype());
+  Tensor all({T, each * comm.size()}, blocks.dtype(), blocks.device());
   move_blocks(blocks, all, comm.size(), true);
   return all;
 }
@@ -183,7 +182,7 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
   }
   const int64_t T = x.shape(0), each = local.experts.experts();
   const std::vector<int64_t> tokens = tokens_per_rank(x, comm), mine(size_t(comm.size()), T);
-  const Tensor leaving({T * comm.size(), each}, dscores.dtype());
+  const Tensor leaving({T * comm.size(), each}, dscores.dtype(), dscores.device());
   move_blocks(leaving, dscores, comm.size(), false);
   const Tensor arrived = comm.all_to_all(leaving, mine, tokens);
   Tensor dx;
@@ -192,10 +191,7 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
     const Tensor there = tokens_of(r, x, tokens, comm);
     const LocalAnswers::Into all = with_x(there);
     const int64_t n = tokens[size_t(r)];
-    const Tensor part({n, each}, dscores.dtype());
-    visit_accumulator(part.dtype(), [&]<class A>() {
-      std::copy_n(arrived.data<const A>().data() + first * each, n * each, part.data<A>().data());
-    });
+    const Tensor part = some_rows(arrived, first, n);
     local.backward(there, part, all);
     comm.all_reduce(all.x);
     if (r == comm.rank()) dx = all.x;
