@@ -105,13 +105,15 @@ int64_t total_budget(const Scopes& scopes, double per_token) {
 }
 
 void GroupOffsets::cpu(const Tensor& offsets, const Tensor& sequences, int64_t in_group) {
-  const auto to = offsets.data<int32_t>(), from = sequences.data<const int32_t>();
+  const auto to = offsets.data<int32_t>();
+  const auto from = sequences.data<const int32_t>();
   for (size_t g = 0; g + 1 < to.size(); ++g) to[g] = from[g * size_t(in_group)];
   to.back() = from.back();
 }
 
 void GroupStarts::cpu(const Tensor& start, const Tensor& offsets, int64_t in_group) {
-  const auto to = start.data<int32_t>(), from = offsets.data<const int32_t>();
+  const auto to = start.data<int32_t>();
+  const auto from = offsets.data<const int32_t>();
   for (size_t s = 0; s < to.size(); ++s) to[s] = from[s / size_t(in_group) * size_t(in_group)];
 }
 
