@@ -31,7 +31,7 @@ struct Thresholds {
 Tensor cut(std::span<const Tensor> scores, double k, bool pooled, Communicator& everyone);
 
 struct NthLargest {
-  /// at[c] = the n-th largest of column c of all [R, C], 1 <= n < R.
+  /// at[c] = the n-th largest of column c of all [R, C], 1 <= n <= R.
   static void cpu(const Tensor& at, const Tensor& all, int64_t n);
   static void cuda(const Tensor& at, const Tensor& all, int64_t n);
 };

@@ -21,7 +21,7 @@ __device__ inline float from_ordered(uint32_t key) {
 
 /// The smallest of the largest keys.
 struct Smallest {
-  uint32_t key;    // 0: all there are
+  uint32_t key;    // 0: there are fewer
   uint32_t taken;  // how many of the largest are equal to it
   uint32_t equal;  // how many there are
 };
@@ -46,7 +46,7 @@ __device__ Smallest smallest_of_largest(uint32_t n, uint32_t wanted, const Key& 
     int total = 0;
     const int here = threadIdx.x < 256 ? int(histogram[255 - threadIdx.x]) : 0;
     const int larger = block_exclusive_sum(here, &total);
-    if (shift == 24 && missing >= uint32_t(total)) return {0, 0, 0};
+    if (shift == 24 && missing > uint32_t(total)) return {0, 0, 0};
     if (uint32_t(larger) < missing && missing <= uint32_t(larger + here))
       found = {prefix << 8 | (255 - threadIdx.x), missing - uint32_t(larger), uint32_t(here)};
     __syncthreads();
