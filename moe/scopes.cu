@@ -9,7 +9,8 @@ using cuda::kListThreads;
 
 __device__ int64_t this_thread() { return int64_t(blockIdx.x) * kListThreads + threadIdx.x; }
 
-__global__ void group_offsets(int32_t* offsets, const int32_t* sequences, int64_t count, int64_t in_group, int64_t groups) {
+__global__ void group_offsets(int32_t* offsets, const int32_t* sequences, int64_t count, int64_t in_group,
+                              int64_t groups) {
   const int64_t g = this_thread();
   if (g <= groups) offsets[g] = sequences[g == groups ? count : g * in_group];
 }
@@ -64,7 +65,8 @@ __global__ void time_step_offsets(int32_t* offsets, int32_t* start, const int32_
   offsets[s] = start_of_step(sequences, first, last, int32_t(s) - first_step[g]);
 }
 
-__global__ void budgets(int32_t* budget, const int32_t* offsets, const int32_t* start, double per_token, int64_t scopes) {
+__global__ void budgets(int32_t* budget, const int32_t* offsets, const int32_t* start, double per_token,
+                        int64_t scopes) {
   const int64_t s = this_thread();
   if (s < scopes)
     budget[s] = SpreadBudget::allowed(per_token, offsets[s + 1] - start[s]) -
@@ -90,7 +92,8 @@ void TimeSteps::cuda(const Scopes& scopes, const Tensor& sequences, int64_t in_g
   const int64_t count = sequences.size() - 1, groups = (count + in_group - 1) / in_group;
   const cuda::Label label("make_scopes", scopes.token, sequences);
   const auto* const sequence = cuda::pointer<const int32_t>(sequences);
-  const Tensor longest({groups}, DType::i32, sequences.device()), first_step({groups + 1}, DType::i32, sequences.device());
+  const Tensor longest({groups}, DType::i32, sequences.device()),
+      first_step({groups + 1}, DType::i32, sequences.device());
   cuda::launch(label, longest_of_groups, blocks_for(groups), kListThreads, 0, cuda::pointer<int32_t>(longest), sequence,
                count, in_group, groups);
   cuda::launch_offsets(label, first_step, longest);

@@ -14,8 +14,8 @@ __global__ void offsets_of_counts(T* offsets, const T* counts, int64_t n) {
 
 /// offsets [n+1] of lists of counts [n] elements.
 inline void launch_offsets(const Label& label, const Tensor& offsets, const Tensor& counts) {
-  launch(label, offsets_of_counts<int32_t>, 1, kScanThreads, 0, pointer<int32_t>(offsets), pointer<const int32_t>(counts),
-         counts.size());
+  launch(label, offsets_of_counts<int32_t>, 1, kScanThreads, 0, pointer<int32_t>(offsets),
+         pointer<const int32_t>(counts), counts.size());
 }
 
 /// Which of n lists element i is in: empty ones have none.
