@@ -3,7 +3,7 @@
 namespace agon {
 
 Parameter make_gate(const RouterSize& size) {
-  Parameter gate({size.experts, size.width}, in_master(size.precision), size.device);
+  Parameter gate({size.experts, size.width}, in_master(size.precision));
   gate.init = Init::normal;
   gate.deviation = size.deviation;
   gate.decays = true;

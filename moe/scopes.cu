@@ -1,4 +1,5 @@
 #include "moe/cuda/offsets.cuh"
+#include "moe/cuda/segments.cuh"
 #include "moe/scopes.h"
 
 namespace agon {
@@ -46,7 +47,7 @@ __global__ void time_step_tokens(int32_t* token, const int32_t* sequences, int64
                                  int64_t tokens) {
   const int64_t t = this_thread();
   if (t >= tokens) return;
-  const int64_t own = cuda::list_of(sequences, count, t), first = own / in_group * in_group;
+  const int64_t own = cuda::segment_of(sequences, count, t), first = own / in_group * in_group;
   const int64_t last = first + in_group < count ? first + in_group : count;
   const int32_t position = int32_t(t) - sequences[own];
   int32_t at = start_of_step(sequences, first, last, position);
@@ -59,7 +60,7 @@ __global__ void time_step_offsets(int32_t* offsets, int32_t* start, const int32_
   const int64_t s = this_thread();
   if (s == scopes) offsets[s] = sequences[count];
   if (s >= scopes) return;
-  const int64_t g = cuda::list_of(first_step, groups, s), first = g * in_group;
+  const int64_t g = cuda::segment_of(first_step, groups, s), first = g * in_group;
   const int64_t last = first + in_group < count ? first + in_group : count;
   start[s] = sequences[first];
   offsets[s] = start_of_step(sequences, first, last, int32_t(s) - first_step[g]);

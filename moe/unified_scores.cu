@@ -1,7 +1,7 @@
 #include "moe/unified_scores.h"
 
 #include "core/cuda/reduce.cuh"
-#include "moe/cuda/offsets.cuh"
+#include "moe/cuda/segments.cuh"
 
 namespace agon {
 
@@ -65,7 +65,7 @@ __global__ void tokens_over_experts(float* share, const int32_t* token, const in
                                     int64_t tokens, double experts) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= tokens) return;
-  const int64_t s = cuda::list_of(offsets, scopes, i);
+  const int64_t s = cuda::segment_of(offsets, scopes, i);
   share[token[i]] = float(double(offsets[s + 1] - offsets[s]) / experts);
 }
 
