@@ -28,18 +28,6 @@ struct Twins {
     each_state(*there, [&](const std::string&, Tensor& state) { state = on_device(state, device_of_case()); });
   }
 };
-    here = options.make(size);
-    size.device = device_of_case();
-    there = options.make(size);
-    fill_parameters(*here, 3);
-    std::map<std::string, Parameter*> own;
-    each_parameter(*here, [&](const std::string& name, Parameter& p) { own[name] = &p; });
-    each_parameter(*there, [&](const std::string& name, Parameter& p) {
-      copy(p.master, own.at(name)->master);
-      p.refresh();
-    });
-  }
-};
 
 /// The same pairs, the rest of the room empty, and weights as good as the same.
 void check_same(const Pairs& on_gpu, const Pairs& here) {
