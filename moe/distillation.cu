@@ -1,7 +1,7 @@
 #include "moe/distillation.h"
 
 #include "moe/cuda/ordered_sum.cuh"
-#include "moe/cuda/scope_of.cuh"
+#include "moe/cuda/segments.cuh"
 
 namespace agon {
 
@@ -16,7 +16,7 @@ struct Case {
 
   /// What a chosen pair of token t counts in the mean over pairs.
   __device__ double weight(int64_t t) const {
-    const int64_t g = cuda::scope_of(scope_offsets, scopes, t);
+    const int64_t g = cuda::segment_of(scope_offsets, scopes, t);
     const int32_t begin = scope_offsets[g], end = scope_offsets[g + 1];
     const int32_t pairs = token_offsets[end] - token_offsets[begin];
     return double(end - begin) / double(T) / double(pairs > 1 ? pairs : 1);

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "moe/cuda/ordered_sum.cuh"
-#include "moe/cuda/scope_of.cuh"
+#include "moe/cuda/segments.cuh"
 
 namespace agon {
 
@@ -47,7 +47,7 @@ struct Case {
   __device__ const T* row(int64_t pair) const { return rows + row_of_pair[pair] * D; }
   /// What the sum of the cosines of the n rows of token t over ordered pairs is multiplied by.
   __device__ double factor(int64_t t, int64_t n) const {
-    return weight[cuda::scope_of(scope_offsets, scopes, t)] / double(n * (n - 1));
+    return weight[cuda::segment_of(scope_offsets, scopes, t)] / double(n * (n - 1));
   }
 };
 

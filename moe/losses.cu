@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "moe/cuda/ordered_sum.cuh"
-#include "moe/cuda/scope_of.cuh"
+#include "moe/cuda/segments.cuh"
 #include "ops/cpu/exp.h"
 
 namespace agon {
@@ -24,7 +24,7 @@ struct BalanceOfRow {
 
   __device__ void operator()(int64_t t, int lane, double* sums) const {
     const float* const p = probabilities + t * E;
-    const double* const f = share + cuda::scope_of(scope_offsets, S, t) * E;
+    const double* const f = share + cuda::segment_of(scope_offsets, S, t) * E;
     for (int64_t e = lane; e < E; e += 32) sums[0] += f[e] * double(p[e]);
   }
 };
@@ -52,7 +52,7 @@ struct SquareOfRow {
 __global__ void spread(float* out, const float* dy, double factor, const double* table, const int32_t* scope_offsets,
                        int64_t S, int64_t E, int64_t n) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < n) out[i] = float(double(*dy) * factor * table[cuda::scope_of(scope_offsets, S, i / E) * E + i % E]);
+  if (i < n) out[i] = float(double(*dy) * factor * table[cuda::segment_of(scope_offsets, S, i / E) * E + i % E]);
 }
 
 __global__ void z_backward(float* dz, const float* dy, const float* logits, const float* logsumexp, int64_t T,
