@@ -4,12 +4,17 @@
 #include "apps/model.h"
 #include "apps/optimizer.h"
 #include "apps/step.h"
+#include "apps/step_log.h"
+#include "core/copy.h"
 #include "moe/schedule.h"
 
 namespace agon {
 
-/// The tokens of a batch as the model takes them.
-inline Sequences sequences_of(const Batch& b) { return {b.token, b.position, b.offsets, b.first_row}; }
+/// The tokens of a batch as a model on `device` takes them.
+inline Sequences sequences_of(const Batch& b, Device device) {
+  return {on_device(b.token, device), on_device(b.position, device), b.offsets, b.first_row,
+          on_device(b.offsets, device)};
+}
 
 /// Where a number that is not finite first appears: "parameter blocks.0.attention.query.weight", "output of
 /// blocks.3.feed_forward", or "" when everything up to the hidden state is finite.

@@ -27,7 +27,10 @@ struct RouterContext {
   Mode mode = Mode::train;
   bool compete = false;                           // the schedule's verdict for this layer and step
   const CompetitionSchedule* schedule = nullptr;  // where a model's layers get that verdict from in training
-  Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens, padding left out; empty: one sequence
+  /// [B+1] i32 on the CPU, for sizes depend on it: the sequences among the T tokens, padding left out; empty: one sequence.
+  Tensor sequence_offsets;
+  /// The same on the device of x; empty: nobody has put them there, or that is the CPU (scopes.h: sequences_on).
+  Tensor sequence_offsets_there;
   Tensor token;             // [T] i32 ids
   int64_t first_row = 0;    // global number of the first token, for keyed random draws
   uint64_t seed = 0;
