@@ -38,9 +38,21 @@ class Trainer {
   void restore(CompetitionSchedule::State schedule, const std::string& source);
 
  private:
-  struct Sums;
-  void forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share,
-                        Sums& sums);
+  struct Micro;
+  /// Copies that outlive a step's arena; the next step uses their blocks again.
+  struct Kept {
+    std::vector<Tensor> tensors;
+    size_t used = 0;
+    void add(const Tensor& t);
+  };
+  int64_t micro_batches() const { return config_.train.micro_batch ? config_.train.batch / config_.train.micro_batch : 1; }
+  Batch batch(int64_t data_step, int64_t micro) const;
+  void begin();
+  Micro forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share);
+  [[noreturn]] static void refuse_loss(int64_t step, const std::string& found);
+  void check_finite(int64_t step, int64_t data_step, const std::vector<Micro>& micros, double loss,
+                    double gradient_norm);
+  void add_up(const std::vector<Micro>& micros, StepReport& report) const;
   RouterContext context(int64_t step) const;
 
   Config config_;
@@ -49,6 +61,10 @@ class Trainer {
   const TrainingData& data_;
   CompetitionSchedule schedule_;
   Step arena_;
+  StepLog log_;
+  Tensor total_;                  // [1] f64: the step's loss, which the update depends on
+  std::vector<Tensor> chosen_;    // [E] f64 per block, empty for dense ones: Statistics::chosen summed
+  std::vector<Kept> candidates_;  // per block: Statistics::candidates of the micro-batches
   std::unique_ptr<Communicator> self_ = make_self_communicator();  // one rank
 };
 
