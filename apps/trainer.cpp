@@ -141,9 +141,8 @@ Trainer::Micro Trainer::forward_backward(const Batch& batch, int64_t step, const
     const Statistics& s = passed.statistics[i];
     if (!s.load) continue;
     m.layers[i].load = log_.add(s.load);
-    // HACK
-    std::vector<double> hv; for (const auto& [n, v] : s.scalars) m.layers[i].figures.push_back(n), hv.push_back(v);
-    m.layers[i].values = log_.add(tensor_of(hv));
+    m.layers[i].figures = s.figures.names;
+    m.layers[i].values = log_.add(s.figures.values);
     accumulate(chosen_[i], s.chosen);
     if (s.candidates) candidates_[i].add(s.candidates);
   }

@@ -102,9 +102,16 @@ TEST_CASE("config_validate: data") {
 
 TEST_CASE("config_validate: device and precision") {
   Config c;
-  if (!kHasCuda) check_contains(refused(c, [](Config& x) { x.device = "cuda"; }), {"device", "built without CUDA"});
+  for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:1234", "CUDA"})
+    check_contains(refused(c, [&](Config& x) { x.device = name; }), {"device: \"", name, "expected cpu, cuda or cuda:N"});
+  c.device = "cuda:12";
+  c.validate();  // whether there is one is asked where it is used: a checkpoint may go on elsewhere
+  CHECK(c.parsed_device() == Device{Device::cuda, 12});
+  check_contains(user_error([&] { c.use_device(); }), {"device", kHasCuda ? "GPU" : "built without CUDA"});
+  c.device = "cpu";
+  CHECK(c.use_device() == Device{});
   c.precision = "f64";
   c.validate();
   c.device = "cuda";
-  check_contains(user_error([&] { c.validate(); }), {kHasCuda ? "f64" : "CUDA"});
+  check_contains(user_error([&] { c.validate(); }), {"precision", "f64 exists on the CPU only", "on cuda"});
 }
