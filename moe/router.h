@@ -42,8 +42,8 @@ struct RouterContext {
   std::span<const Pairs> held = {};
   std::vector<Pairs>* decided = nullptr;  // where a model notes its decisions, by layer
   const Pairs* held_pairs() const { return held.empty() ? nullptr : &held[size_t(layer)]; }
-  /// [E] f64: Statistics::chosen of this layer summed over all ranks and the earlier micro-batches of this step; empty
-  /// before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
+  /// [E] f64 on the device of the pairs: Statistics::chosen of this layer summed over all ranks and the earlier
+  /// micro-batches of this step; empty before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
   Tensor counts_so_far;
 };
 
@@ -55,13 +55,24 @@ struct Loss {
 };
 using Losses = std::vector<Loss>;
 
-/// Figures of one call, without gradient.
+/// Named numbers that stay on the device that made them until somebody asks.
+struct Figures {
+  std::vector<std::string> names;
+  Tensor values;  // [n] f64; NaN: does not occur in this call. Empty: no figures
+
+  /// By name, without those that do not occur. Waits for the device.
+  std::map<std::string, double> read() const;
+};
+
+/// Figures of one call, without gradient, on the device of the pairs.
 struct Statistics {
-  Tensor load;    // [E] f64: selected pairs per expert, after dropping
-  Tensor chosen;  // [E] f64: what the balance loss counts: pairs before dropping, or first winners
-  std::map<std::string, double> scalars;  // "dropped", "entropy", ...: see statistics.h
+  Tensor load;             // [E] f64: selected pairs per expert, after dropping
+  Tensor chosen;           // [E] f64: what the balance loss counts: pairs before dropping, or first winners
+  Figures figures;         // "dropped", "entropy", ...: see statistics.h
   Tensor candidates = {};  // [T, E] f32 (f64), without gradient: the scores that thresholds are taken from; empty for
                            // strategies without thresholds
+
+  std::map<std::string, double> scalars() const { return figures.read(); }
 };
 
 struct Weighed {

@@ -161,7 +161,7 @@ class TopP final : public Router {
     Statistics figures = describe(pairs, pairs.scores);
     const Tensor taken = gather_scores(pairs.scores.detach(), pairs.expert, pairs.token_offsets);
     if (const int64_t tokens = pairs.logits.shape(0); tokens > 0)
-      figures.scalars["taken"] = sum(taken).item() / double(tokens);
+      add_figure(figures, "taken", sum(taken), double(tokens));
     return {pairs.weight, std::move(losses), std::move(figures)};
   }
 

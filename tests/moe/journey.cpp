@@ -88,7 +88,7 @@ Outcome step(const LayerCase& c, int ranks, bool starve) {
     outcome.loss += loss.item();
     for (const Loss& l : out.losses) outcome.losses[l.name] += share * l.value.item();
     const auto scalar = [&](const char* name) {
-      return out.statistics.scalars.contains(name) ? out.statistics.scalars.at(name) : 0;
+      return out.statistics.scalars().contains(name) ? out.statistics.scalars().at(name) : 0;
     };
     outcome.entropy += share * scalar("entropy");
     outcome.dropped += share * scalar("dropped");

@@ -106,7 +106,7 @@ TEST_CASE("top_p: the more doubtful the router, the more experts, and p = 1 is t
   double before = 0;
   for (const double sharpness : {8.0, 2.0, 0.5, 0.0}) {
     copy(r.gate().value, scale(random(r.gate().value.shape(), 9), sharpness));
-    const auto figures = r.layer(x, {}).statistics.scalars;
+    const auto figures = r.layer(x, {}).statistics.scalars();
     CHECK(figures.at("experts_per_token") > before);
     before = figures.at("experts_per_token");
     CHECK(figures.at("taken") >= 0.7);
@@ -193,7 +193,7 @@ TEST_CASE("top_p: its loss is the mean entropy of a token's probabilities, not t
   CHECK(none.router().weigh(none.router().select(x, {}), {}, {}, {}).losses.empty());
 
   // Followed downhill, it makes tokens surer and their experts fewer.
-  const auto experts = [&] { return r.layer(x, {}).statistics.scalars.at("experts_per_token"); };
+  const auto experts = [&] { return r.layer(x, {}).statistics.scalars().at("experts_per_token"); };
   copy(r.gate().value, random(r.gate().value.shape(), 9, 0.1));
   const double before = experts();
   Parameter* const all[] = {&r.gate()};
@@ -265,7 +265,7 @@ TEST_CASE("top_p: no token, one token, one expert, NaN") {
     all.push_back(&x);
     Tape tape(all);
     const LayerOutput out = r.layer(x, {});
-    for (const auto& [name, value] : out.statistics.scalars) CHECK(std::isfinite(value));
+    for (const auto& [name, value] : out.statistics.scalars()) CHECK(std::isfinite(value));
     tape.backward(total(out, 1, 0, tokens));
     for (const Parameter* p : all)
       for (const double v : p->grad.data<double>()) CHECK(std::isfinite(v));
