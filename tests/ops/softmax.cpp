@@ -26,3 +26,14 @@ DEVICE_CASE("softmax: large scores, -inf and NaN") {
   for (size_t i = 3; i < 6; ++i) CHECK(std::isnan(y.data<float>()[i]));
   CHECK_THROWS_AS(softmax(random({}, 1)), Error);
 }
+
+DEVICE_CASE("softmax: the gradient keeps its digits where a probability is nearly 1") {
+  const std::vector<double> at_first{12, 0, 1}, at_last{0, 1, 12};
+  for (const std::vector<double>& scores : {at_first, at_last}) {
+    const Tensor wide = tensor_of(scores).reshape({1, 3}), x = there(converted(wide, DType::f32));
+    const Tensor dy = tensor_of<double>({1000, 1001, 1003}).reshape({1, 3});
+    const Tensor y = softmax(x), dx = there(Tensor({1, 3}, DType::f32));
+    run<Softmax::Backward>(x.device(), dx, there(converted(dy, DType::f32)), y);
+    CHECK(relative_error(dx, reference::softmax_backward(dy, wide)) < 1e-5);
+  }
+}
