@@ -99,8 +99,9 @@ Device Config::parsed_device() const {
   if (device == "cpu") return {};
   if (device == "cuda") return {Device::cuda, 0};
   const std::string prefix = "cuda:", number = device.starts_with(prefix) ? device.substr(prefix.size()) : "";
-  require(!number.empty() && number.size() <= 3 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; }),
-          named("device"), ": \"", printable(device), "\", expected cpu, cuda or cuda:N");
+  require(
+      !number.empty() && number.size() <= 3 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; }),
+      named("device"), ": \"", printable(device), "\", expected cpu, cuda or cuda:N");
   return {Device::cuda, std::stoi(number)};
 }
 

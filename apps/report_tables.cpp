@@ -66,7 +66,8 @@ void require_room(const MemoryUse& use, int64_t available, Device device, const 
   if (device.kind == Device::cpu || (use.total() <= available && found.empty())) return;
   throw UserError(text("device = \"", device, "\": too little memory: ", short_bytes(double(available)),
                        " for what follows", found.empty() ? "" : " (" + found + ")",
-                       "; lower train.micro_batch, or set model.recompute = true or precision = \"bf16\"\n", rows(use)));
+                       "; lower train.micro_batch, or set model.recompute = true or precision = \"bf16\"\n",
+                       rows(use)));
 }
 
 }  // namespace agon

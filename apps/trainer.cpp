@@ -7,24 +7,12 @@
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "core/profile.h"
-#include "moe/statistics.h"
 #include "ops/accumulate.h"
 #include "ops/elementwise.h"
 #include "ops/grad_norm.h"
 #include "ops/linear_cross_entropy.h"
 
 namespace agon {
-
-/// Where the numbers of one micro-batch are in the log.
-struct Trainer::Micro {
-  struct Layer {
-    std::vector<std::pair<std::string, StepLog::Place>> losses;
-    std::vector<std::string> figures;  // the names of the numbers at `values`
-    StepLog::Place values, load;
-  };
-  StepLog::Place loss, total;  // of the head, and with the layers' losses
-  std::vector<Layer> layers;   // of all blocks
-};
 
 namespace {
 
@@ -101,7 +89,7 @@ void Trainer::begin() {
 }
 
 /// From here to the log's read() nothing crosses between host and device, once the batch is there.
-Trainer::Micro Trainer::forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule,
+NumbersOfMicro Trainer::forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule,
                                          double share) {
   RouterContext where = context(step);
   where.schedule = &schedule;
@@ -125,7 +113,7 @@ Trainer::Micro Trainer::forward_backward(const Batch& batch, int64_t step, const
     const Part part("head");
     head = linear_cross_entropy(passed.hidden, model_.head(), target, double(data_.tokens_per_step()));
   }
-  Micro m;
+  NumbersOfMicro m;
   m.loss = log_.add(head.loss);
   m.layers.resize(passed.losses.size());
   // A loss of a layer is a mean over this micro-batch's tokens: it counts by their share of the step's.
@@ -161,11 +149,11 @@ Batch Trainer::batch(int64_t data_step, int64_t micro) const {
 }
 
 /// Throws where the log says that the device has left the optimizer out.
-void Trainer::check_finite(int64_t step, int64_t data_step, const std::vector<Micro>& micros, double loss,
+void Trainer::check_finite(int64_t step, int64_t data_step, const std::vector<NumbersOfMicro>& micros, double loss,
                            double gradient_norm) {
   if (!std::isfinite(loss)) {
-    const auto first = std::ranges::find_if(
-        micros, [&](const Micro& m) { return !std::isfinite(log_.value(m.total)); });
+    const auto first =
+        std::ranges::find_if(micros, [&](const NumbersOfMicro& m) { return !std::isfinite(log_.value(m.total)); });
     RouterContext where = context(step);
     where.schedule = &schedule_;
     std::string found;
@@ -182,56 +170,10 @@ void Trainer::check_finite(int64_t step, int64_t data_step, const std::vector<Mi
   }
 }
 
-/// What the micro-batches add up to.
-void Trainer::add_up(const std::vector<Micro>& micros, StepReport& r) const {
-  const double share = 1.0 / double(micros.size());
-  int64_t competing = 0;  // layers, counted in every micro-batch
-  // The figures, and the layers (counted by their micro-batches' shares) that have each; and all with experts.
-  std::map<std::string, std::pair<double, double>> routing;
-  double layers = 0;
-  std::vector<std::vector<double>> load(chosen_.size());
-  for (const Micro& m : micros) {
-    r.loss += log_.value(m.loss);
-    std::map<std::string, std::pair<double, int>> seen;  // sum and number of layers
-    for (const Micro::Layer& layer : m.layers)
-      for (const auto& [name, place] : layer.losses) {
-        auto& [sum, number] = seen[name];
-        sum += log_.value(place);
-        ++number;
-      }
-    for (const auto& [name, figure] : seen) r.losses[name] += share * figure.first / figure.second;
-    for (size_t i = 0; i < m.layers.size(); ++i) {
-      const Micro::Layer& layer = m.layers[i];
-      if (layer.load.count == 0) continue;
-      const auto pairs = log_.at(layer.load), values = log_.at(layer.values);
-      load[i].resize(pairs.size());
-      for (size_t e = 0; e < pairs.size(); ++e) load[i][e] += pairs[e];
-      for (size_t n = 0; n < layer.figures.size(); ++n) {
-        if (std::isnan(values[n])) continue;  // does not occur in this micro-batch
-        competing += layer.figures[n] == "agreement";
-        auto& [sum, weight] = routing[layer.figures[n]];
-        sum += values[n] * share;
-        weight += share;
-      }
-      layers += share;
-    }
-  }
-  for (auto& of_layer : load)
-    if (!of_layer.empty()) r.load.push_back(std::move(of_layer));
-  for (const auto& [name, figure] : routing)  // a number of experts that no token of a layer has counts as 0 there
-    r.routing[name] = figure.first / (name.starts_with("tokens_with_") ? layers : figure.second);
-  r.dropped = r.routing["dropped"];
-  r.competing = competing / int64_t(micros.size());
-  std::map<std::string, double> loads;  // of the whole step's, not of its micro-batches'
-  for (const auto& of_layer : r.load)
-    for (const auto& [name, value] : load_figures(tensor_of(of_layer))) loads[name] += value / double(r.load.size());
-  for (const auto& [name, value] : loads) r.routing[name] = value;
-}
-
 StepReport Trainer::step(int64_t step, int64_t data_step) {
   const auto start = std::chrono::steady_clock::now();
   begin();
-  std::vector<Micro> micros;
+  std::vector<NumbersOfMicro> micros;
   for (int64_t micro = 0; micro < micro_batches(); ++micro)
     arena_([&] {
       micros.push_back(forward_backward(batch(data_step, micro), step, schedule_, 1.0 / double(micro_batches())));
@@ -254,7 +196,7 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
     }
   r.step = step + 1;
   r.tokens = data_.tokens_per_step();
-  add_up(micros, r);
+  add_up(log_, micros, r);
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return r;
 }

@@ -4,7 +4,7 @@
 #include "apps/model.h"
 #include "apps/optimizer.h"
 #include "apps/step.h"
-#include "apps/step_log.h"
+#include "apps/step_numbers.h"
 #include "core/copy.h"
 #include "moe/schedule.h"
 
@@ -38,21 +38,21 @@ class Trainer {
   void restore(CompetitionSchedule::State schedule, const std::string& source);
 
  private:
-  struct Micro;
   /// Copies that outlive a step's arena; the next step uses their blocks again.
   struct Kept {
     std::vector<Tensor> tensors;
     size_t used = 0;
     void add(const Tensor& t);
   };
-  int64_t micro_batches() const { return config_.train.micro_batch ? config_.train.batch / config_.train.micro_batch : 1; }
+  int64_t micro_batches() const {
+    return config_.train.micro_batch ? config_.train.batch / config_.train.micro_batch : 1;
+  }
   Batch batch(int64_t data_step, int64_t micro) const;
   void begin();
-  Micro forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share);
+  NumbersOfMicro forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share);
   [[noreturn]] static void refuse_loss(int64_t step, const std::string& found);
-  void check_finite(int64_t step, int64_t data_step, const std::vector<Micro>& micros, double loss,
+  void check_finite(int64_t step, int64_t data_step, const std::vector<NumbersOfMicro>& micros, double loss,
                     double gradient_norm);
-  void add_up(const std::vector<Micro>& micros, StepReport& report) const;
   RouterContext context(int64_t step) const;
 
   Config config_;

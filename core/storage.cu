@@ -10,7 +10,7 @@ void Allocate::cuda(std::shared_ptr<std::byte>& block, Device device, size_t byt
   if (code == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     throw OutOfMemory(text("out of memory: ", bytes, " bytes wanted on ", device, ", ", free_memory(device),
-                     " are free; a smaller train.micro_batch takes less (--dry-run shows what takes how much)"));
+                           " are free; a smaller train.micro_batch takes less (--dry-run shows what takes how much)"));
   }
   cuda::check_call(code);
   // Freeing waits for the work that may still use the block.

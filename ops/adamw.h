@@ -31,7 +31,8 @@ struct AdamW {
     int32_t decays, padding = 0;
     bool operator==(const Row&) const = default;
   };
-  /// All parameters in one launch. Uploaded by the first update, and again when an address has changed; the CPU needs none.
+  /// All parameters in one launch. Uploaded by the first update, and again when an address has changed; the CPU needs
+  /// none.
   struct Table {
     std::vector<Row> rows;
     Tensor there;  // the same on the GPU
@@ -49,9 +50,9 @@ struct AdamW {
   };
 };
 
-/// Updates each master from its grad and moments and refreshes the values, unless the gradients' norm or the loss is not
-/// finite: then nothing changes. Marks the gradients as taken either way, because a GPU decides it and is not asked. Decay
-/// applies to parameters with `decays`. f32 arithmetic (f64 for f64).
+/// Updates each master from its grad and moments and refreshes the values, unless the gradients' norm or the loss is
+/// not finite: then nothing changes. Marks the gradients as taken either way, because a GPU decides it and is not
+/// asked. Decay applies to parameters with `decays`. f32 arithmetic (f64 for f64).
 void adamw(std::span<Parameter* const> parameters, std::span<const Moments> moments, const AdamWOptions& options,
            const AdamW::Found& found, AdamW::Table& table);
 

@@ -18,6 +18,21 @@ TEST_CASE("memory table: the total, and what fits") {
   CHECK(memory_table(use, 400, 0, 5000).find(": 0 sequences") != std::string::npos);
 }
 
+TEST_CASE("require_room: refuses what a GPU cannot hold, with the table and what to change") {
+  MemoryUse use;
+  use.arena = 1000;
+  use.optimizer = 500;
+  const Device gpu{Device::cuda, 1};
+  require_room(use, 1500, gpu);
+  require_room(use, 10, {});  // a CPU's system decides
+  for (const int64_t available : {1499, 10})
+    CHECK_THROWS_WITH_AS(require_room(use, available, gpu), doctest::Contains("device = \"cuda:1\": too little memory"),
+                         UserError);
+  CHECK_THROWS_WITH_AS(require_room(use, 10, gpu), doctest::Contains("train.micro_batch"), UserError);
+  CHECK_THROWS_WITH_AS(require_room(use, 10, gpu), doctest::Contains("arena (one step)"), UserError);
+  CHECK_THROWS_WITH_AS(require_room(use, 2000, gpu, "9 bytes wanted"), doctest::Contains("9 bytes wanted"), UserError);
+}
+
 TEST_CASE("time table: the largest part first, shares of the whole") {
   const std::string s = time_table({{"head", 1.0}, {"experts", 3.0}, {"", 0.0}});
   CHECK(s.find("experts") < s.find("head"));

@@ -96,8 +96,8 @@ DEVICE_CASE("adamw: a norm or a loss that is not finite changes nothing") {
     model.update({});
     std::vector<Tensor> before;
     for (size_t i = 0; i < model.parameters.size(); ++i)
-      for (const Tensor& t : {model.parameters[i].master, model.parameters[i].value, model.moments[i].first,
-                              model.moments[i].second})
+      for (const Tensor& t :
+           {model.parameters[i].master, model.parameters[i].value, model.moments[i].first, model.moments[i].second})
         before.push_back(clone(t));
     const auto unchanged = [&] {
       bool same = true;
