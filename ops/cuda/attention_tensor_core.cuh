@@ -26,8 +26,8 @@ __global__ void __launch_bounds__(kThreads)
   start_copy<D>(keys, tile.at(0).key_rows(k, s, key_head));
   commit_copies();
   FragmentC answer[D / 8] = {};
-  float top[2] = {-INFINITY, -INFINITY},
-        sum[2] = {};  // of rows lane / 4 and 8 further; the sum is over this lane's columns
+  // Of rows lane / 4 and 8 further; the sum is over this lane's columns.
+  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   for (int index = 0; index <= tile.index; ++index) {
     const bool diagonal = index == tile.index;
     start_copy<D>(values, tile.at(index).key_rows(v, s, key_head));
