@@ -120,7 +120,8 @@ std::vector<std::string> Config::warnings() const {
 }
 
 void Config::validate() const {
-  require(precision != "f64" || parsed_device().kind == Device::cpu, named("precision"),
+  const Device where = parsed_device();
+  require(precision != "f64" || where.kind == Device::cpu, named("precision"),
           ": f64 exists on the CPU only; expected fp32 or bf16 on ", device);
   validate_model(*this);
   validate_experts(*this);

@@ -69,7 +69,8 @@ void check_names(const Settings& settings) {
 void validate(const ProbeLayer& layer) {
   const Config& c = layer.config;
   require(c.origin.contains("width"), layer.source, ": no width; expected width = the numbers of a token");
-  require(layer.dtype != "f64" || c.parsed_device().kind == Device::cpu, c.named("dtype"),
+  const Device device = c.parsed_device();
+  require(layer.dtype != "f64" || device.kind == Device::cpu, c.named("dtype"),
           ": f64 exists on the CPU only; expected f32 or bf16 on ", c.device);
   c.validate_layer();
   require(layer.mode != "compete" || c.moe.router.options->competition(), c.named("mode"),
