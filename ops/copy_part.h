@@ -3,8 +3,8 @@
 
 namespace agon {
 
-/// to[at + i] = from[first + i] for the `count` elements i, in row-major order, on the device of both. Floats of any two
-/// dtypes, rounded once; no gradient. Throws Error where either tensor has fewer elements.
+/// to[at + i] = from[first + i] for the `count` elements i, in row-major order, on the device of both. Floats of any
+/// two dtypes, rounded once; no gradient. Throws Error where either tensor has fewer elements.
 void copy_part(const Tensor& to, int64_t at, const Tensor& from, int64_t first, int64_t count);
 
 struct CopyPart {
