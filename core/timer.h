@@ -5,8 +5,8 @@
 
 namespace agon {
 
-/// Seconds a device needs for what this thread gives it between start() and stop(): by a GPU's own events, by the host's
-/// steady clock on a CPU.
+/// Seconds a device needs for what this thread gives it between start() and stop(): by a GPU's own events, by the
+/// host's steady clock on a CPU.
 class Timer {
  public:
   explicit Timer(Device device = {}) : device_(device) {}
