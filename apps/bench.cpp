@@ -78,7 +78,7 @@ int bench(const BenchArguments& arguments) {
   for (const CaseGroup& g : kGroups) {
     const BenchCases cases = cases_of(g);
     for (size_t i = 0; i < cases.size(); ++i) {
-      show_progress(cases[i], i + 1, cases.size());
+      if (!options.tiny) show_progress(cases[i], i + 1, cases.size());
       const BenchResult result = measure(cases[i], options, probe);
       failed |= !result.error.empty();
       rows.push_back({cases[i], result, gpu_clocks(options.device)});

@@ -13,13 +13,13 @@
 namespace agon {
 
 struct BenchOptions {
-  Device device;
-  DType dtype = DType::f32;            // of activations and weights
-  double seconds = 0.5;                // of measuring per case
-  bool all = false;                    // every strategy with every routing
-  bool tiny = false;                   // shapes that take no time: whether the cases run at all
-  std::string config;                  // of `train`
-  std::vector<std::string> overrides;  // of `train`
+  Device device = {};
+  DType dtype = DType::f32;                 // of activations and weights
+  double seconds = 0.5;                     // of measuring per case
+  bool all = false;                         // every strategy with every routing
+  bool tiny = false;                        // shapes that take no time: whether the cases run at all
+  std::string config = {};                  // of `train`
+  std::vector<std::string> overrides = {};  // of `train`
 };
 
 /// A case with its inputs in place.
@@ -29,7 +29,7 @@ struct BenchRun {
 };
 
 struct BenchCase {
-  std::string group, name, shape;
+  std::string group = {}, name = {}, shape = {};
   DType dtype = DType::f32;
   double flops = 0;        // of one iteration
   double bytes = 0;        // that one iteration cannot avoid to move: inputs read once, results written once
