@@ -248,8 +248,8 @@ int Run::operator()() {
       if (last || report.evaluated || due(config_.log.jsonl_every)) directory_->log(json_line(report));
       progress.step(report);
       if (const int signal = Signals::stop()) code = 128 + signal;
-      const bool asked = Signals::take_save() | directory_->take_checkpoint_request();
-      if (last || best_ || code || asked || due(config_.train.checkpoint_every)) save();
+      const bool asked = Signals::take_save(), requested = directory_->take_checkpoint_request();
+      if (last || best_ || code || asked || requested || due(config_.train.checkpoint_every)) save();
       if (due(config_.train.sample_every)) progress.pause(), sample();
     }
   }

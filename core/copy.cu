@@ -46,8 +46,8 @@ void visit_on_gpu(DType t, F&& f) {
 
 void transfer(const Tensor& to, const Tensor& from, cudaMemcpyKind kind) {
   if (from.bytes() == 0) return;
-  cuda::check_call(cudaMemcpyAsync(const_cast<void*>(to.address()), from.address(), size_t(from.bytes()), kind,
-                                   cuda::stream()));
+  cuda::check_call(
+      cudaMemcpyAsync(const_cast<void*>(to.address()), from.address(), size_t(from.bytes()), kind, cuda::stream()));
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ constexpr float rounded_to_odd(double d) {
   return std::bit_cast<float>(u | 1u);
 }
 
-/// bfloat16 as storage: the upper half of an IEEE single. Arithmetic happens in float. Trivial, so that it can lie in a GPU's
-/// shared memory: `bf16 x;` is undefined, bf16() is 0.
+/// bfloat16 as storage: the upper half of an IEEE single. Arithmetic happens in float. Trivial, so that it can lie in a
+/// GPU's shared memory: `bf16 x;` is undefined, bf16() is 0.
 struct bf16 {
   uint16_t bits;
   bf16() = default;

@@ -19,8 +19,8 @@ void use_device(Device device) {
   if (device.kind == Device::cuda) {
     const Gpus gpus = find_gpus();
     require(!gpus.found.empty(), "device = \"cuda\": ", gpus.why_none);
-    require(device.index >= 0 && size_t(device.index) < gpus.found.size(), "device = \"", device, "\": this machine has ",
-            gpus.found.size(), " GPU(s), counted from 0");
+    require(device.index >= 0 && size_t(device.index) < gpus.found.size(), "device = \"", device,
+            "\": this machine has ", gpus.found.size(), " GPU(s), counted from 0");
     const Gpu& gpu = gpus.found[size_t(device.index)];
     require(gpu.major >= kOldestMajor, "device = \"", device, "\": ", gpu.name, " has compute capability ", gpu.major,
             '.', gpu.minor, ", the kernels need ", kOldestMajor, ".0 or newer");

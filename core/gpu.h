@@ -24,8 +24,8 @@ struct Gpus {
 };
 Gpus find_gpus();
 
-/// Makes `device` this thread's. UserError where there is no such GPU: a build without CUDA, no driver or too old a one,
-/// no GPU, too old a GPU. Nothing for a CPU.
+/// Makes `device` this thread's. UserError where there is no such GPU: a build without CUDA, no driver or too old a
+/// one, no GPU, too old a GPU. Nothing for a CPU.
 void use_device(Device device);
 
 /// Waits until the device has done all this thread gave it. Throws Error when something went wrong there.

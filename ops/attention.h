@@ -21,12 +21,17 @@ struct Attention {
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& logsumexp, const Tensor& q, const Tensor& k, const Tensor& v,
                     const Tensor& query_offsets, const Tensor& key_offsets);
+    static void cuda(const Tensor& y, const Tensor& logsumexp, const Tensor& q, const Tensor& k, const Tensor& v,
+                     const Tensor& query_offsets, const Tensor& key_offsets);
   };
   /// All three gradients, written over.
   struct Backward {
     static void cpu(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
                     const Tensor& logsumexp, const Tensor& q, const Tensor& k, const Tensor& v,
                     const Tensor& query_offsets, const Tensor& key_offsets);
+    static void cuda(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
+                     const Tensor& logsumexp, const Tensor& q, const Tensor& k, const Tensor& v,
+                     const Tensor& query_offsets, const Tensor& key_offsets);
   };
 };
 

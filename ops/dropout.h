@@ -13,6 +13,7 @@ struct Dropout {
   /// The gradient is the same function of dy.
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& x, double probability, RandomKey key, int64_t first_row);
+    static void cuda(const Tensor& y, const Tensor& x, double probability, RandomKey key, int64_t first_row);
   };
 };
 

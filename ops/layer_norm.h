@@ -12,16 +12,21 @@ struct LayerNorm {
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& statistics, const Tensor& x, const Tensor& gain, const Tensor& bias,
                     double epsilon);
+    static void cuda(const Tensor& y, const Tensor& statistics, const Tensor& x, const Tensor& gain, const Tensor& bias,
+                     double epsilon);
   };
   struct Input {
     static void cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& statistics, const Tensor& gain);
+    static void cuda(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& statistics, const Tensor& gain);
   };
   /// dgain and dbias, each added to what is there or written over it.
   struct Gain {
     static void cpu(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& statistics);
+    static void cuda(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& statistics);
   };
   struct Bias {
     static void cpu(const Tensor& dbias, bool add, const Tensor& dy);
+    static void cuda(const Tensor& dbias, bool add, const Tensor& dy);
   };
 };
 

@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "ops/cpu/cross_entropy.h"
 #include "ops/cpu/matrix.h"
+#include "ops/cross_entropy.h"
 #include "ops/parameter_gradient.h"
 
 namespace agon {
@@ -60,7 +61,6 @@ struct LinearCrossEntropyForward {
                   const Tensor& target, double denominator) {
     cpu::check_targets(target, w.shape(0));
     visit_accumulator(result.loss.dtype(), [&]<class A>() { blocks<A>(result, dx, dw, x, w, target, denominator); });
-    cpu::mean_loss(result.loss, result.per_token, denominator);
   }
 
   template <class A>
@@ -150,10 +150,11 @@ CrossEntropy linear_cross_entropy(const Tensor& x, const Tensor& w, const Tensor
   const Tensor dx = recording({&x}) ? Tensor(x.shape(), x.dtype(), x.device()) : Tensor();
   const Tensor dw = recording({&w}) ? Tensor(w.shape(), dtype, w.device()) : Tensor();
   run<LinearCrossEntropyForward>(x.device(), result, dx, dw, x, w, target, denominator);
+  run<MeanLoss>(x.device(), result.loss, result.per_token, denominator);
   record("linear_cross_entropy", {&x, &w}, result.loss,
          [x = x.without_data(), w = w.without_data(), dx, dw](Gradients& g, const Tensor& dloss) {
            if (dx) {
-             run<cpu::ScaleGradient>(dx.device(), dx, dloss);
+             run<ScaleGradient>(dx.device(), dx, dloss);
              g.add(x, dx);
            }
            if (dw)

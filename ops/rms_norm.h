@@ -12,13 +12,16 @@ struct RmsNorm {
   /// inverse [rows] f32 (f64): 1 / sqrt(mean(x²) + epsilon).
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain, double epsilon);
+    static void cuda(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain, double epsilon);
   };
   struct Input {
     static void cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& inverse, const Tensor& gain);
+    static void cuda(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& inverse, const Tensor& gain);
   };
   /// dgain, added to what is there or written over it.
   struct Gain {
     static void cpu(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& inverse);
+    static void cuda(const Tensor& dgain, bool add, const Tensor& dy, const Tensor& x, const Tensor& inverse);
   };
 };
 

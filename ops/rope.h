@@ -11,6 +11,7 @@ struct Rope {
   /// Turns forwards (direction 1) or back (direction -1): the gradient is the inverse rotation.
   struct Forward {
     static void cpu(const Tensor& y, const Tensor& x, const Tensor& position, double theta, int direction);
+    static void cuda(const Tensor& y, const Tensor& x, const Tensor& position, double theta, int direction);
   };
 };
 

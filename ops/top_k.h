@@ -10,6 +10,7 @@ Tensor top_k(const Tensor& scores, int64_t k);
 struct TopK {
   struct Forward {
     static void cpu(const Tensor& index, const Tensor& scores);
+    static void cuda(const Tensor& index, const Tensor& scores);
   };
 };
 

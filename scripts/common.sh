@@ -11,14 +11,14 @@ packages() {
   sed -n 's/^agon_find([A-Za-z0-9_]* \([a-z0-9.+-]*\).*/\1/p' third_party/*.cmake
 }
 
-# Installs the packages that are missing; asks no network when none is.
+# set_up [PACKAGE...]: installs what packages() and the arguments name and is missing; asks no network when nothing is.
 set_up() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     say "Not a Debian system. Needed: g++ 12 or newer, CMake 3.25, Ninja, and what Debian calls $(packages | xargs)."
     return
   fi
   local missing=() package as_root=()
-  for package in $(packages); do
+  for package in $(packages) "$@"; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0

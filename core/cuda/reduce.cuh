@@ -35,8 +35,8 @@ __device__ T warp_max(T v) {
   return warp_reduce(v, Larger());
 }
 
-/// Every thread of a block of blockDim.x threads, a multiple of 32, gets the whole. A barrier at both ends: calls may follow
-/// each other.
+/// Every thread of a block of blockDim.x threads, a multiple of 32, gets the whole. A barrier at both ends: calls may
+/// follow each other.
 template <class T, class F>
 __device__ T block_reduce(T v, T none, F join) {
   __shared__ T of_warp[32];

@@ -8,8 +8,8 @@ namespace agon::cuda {
 
 inline constexpr int kScanThreads = 1024;
 
-/// The sum of v over the threads before this one in a block of blockDim.x threads, a multiple of 32; *total gets the sum of
-/// all. A barrier at both ends.
+/// The sum of v over the threads before this one in a block of blockDim.x threads, a multiple of 32; *total gets the
+/// sum of all. A barrier at both ends.
 __device__ inline int block_exclusive_sum(int v, int* total) {
   __shared__ int of_warp[32];
   const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;

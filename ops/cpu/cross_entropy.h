@@ -48,25 +48,4 @@ inline void check_targets(const Tensor& target, int64_t classes) {
             classes);
 }
 
-/// loss = sum of per_token, in order, / denominator; both f32 or both f64.
-inline void mean_loss(const Tensor& loss, const Tensor& per_token, double denominator) {
-  visit_accumulator(loss.dtype(), [&]<class A>() {
-    double sum = 0;
-    for (const A v : per_token.data<const A>()) sum += double(v);
-    loss.data<A>()[0] = A(sum / denominator);
-  });
-}
-
-/// gradient *= dloss, in place. dloss is 1 unless the loss was weighted on the way, and then nothing is touched.
-struct ScaleGradient {
-  static void cpu(const Tensor& gradient, const Tensor& dloss) {
-    const double by = dloss.item();
-    if (by == 1) return;
-    visit_float(gradient.dtype(), [&]<class T>() {
-      using A = Accumulator<T>;
-      for (T& v : gradient.data<T>()) v = T(A(v) * A(by));
-    });
-  }
-};
-
 }  // namespace agon::cpu

@@ -4,9 +4,9 @@
 #include "core/cuda/launch.cuh"
 #include "core/dtype.h"
 
-// A warp's tensor-core product of bf16 and what feeds it, in the layouts of the PTX manual ("Matrix Fragments for mma.m16n8k16",
-// "ldmatrix", "cp.async"). Each function has a scalar body besides, for the shim: lanes look up each other's registers, so that
-// a kernel's fragments and addresses are tested without a GPU.
+// A warp's tensor-core product of bf16 and what feeds it, in the layouts of the PTX manual ("Matrix Fragments for
+// mma.m16n8k16", "ldmatrix", "cp.async"). Each function has a scalar body besides, for the shim: lanes look up each
+// other's registers, so that a kernel's fragments and addresses are tested without a GPU.
 //
 // Lane l is the pair (g, t) = (l / 4, l % 4). Two neighbours in a 32-bit register: the lower index in the lower half.
 
@@ -64,8 +64,8 @@ __device__ inline void mma(FragmentC& c, const FragmentA& a, const FragmentB& b)
 #endif
 }
 
-/// Four 8 x 8 matrices of 16-bit numbers from shared memory. Lane l gives the address, a multiple of 16 bytes, of row l % 8 of
-/// matrix l / 8; r[i] gets (g, 2t) and its right neighbour of matrix i.
+/// Four 8 x 8 matrices of 16-bit numbers from shared memory. Lane l gives the address, a multiple of 16 bytes, of row l
+/// % 8 of matrix l / 8; r[i] gets (g, 2t) and its right neighbour of matrix i.
 __device__ inline void load_matrices(uint32_t (&r)[4], const void* row) {
 #ifdef __CUDACC__
   const uint32_t at = uint32_t(__cvta_generic_to_shared(row));
@@ -95,7 +95,8 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void* ro
   for (int i = 0; i < 4; ++i) {
     uint32_t pair = 0;
     for (int j = 0; j < 2; ++j) {
-      const auto* const from = static_cast<const uint16_t*>(shim::from_lane<const void*>(all, 8 * i + lane % 4 * 2 + j));
+      const auto* const from =
+          static_cast<const uint16_t*>(shim::from_lane<const void*>(all, 8 * i + lane % 4 * 2 + j));
       pair |= uint32_t(from[lane / 4]) << (16 * j);
     }
     r[i] = pair;
@@ -103,8 +104,8 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void* ro
 #endif
 }
 
-/// Starts copying N = 4, 8 or 16 bytes from global to shared memory, of which the first `valid` are read and the rest become
-/// 0. Both addresses are multiples of N; `from` is not read where valid is 0, but must be an address.
+/// Starts copying N = 4, 8 or 16 bytes from global to shared memory, of which the first `valid` are read and the rest
+/// become 0. Both addresses are multiples of N; `from` is not read where valid is 0, but must be an address.
 template <int N>
 __device__ void copy_async(void* to, const void* from, int valid = N) {
   static_assert(N == 4 || N == 8 || N == 16);
@@ -115,7 +116,8 @@ __device__ void copy_async(void* to, const void* from, int valid = N) {
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(N), "r"(valid) : "memory");
 #else
-  check(reinterpret_cast<uintptr_t>(to) % N == 0 && reinterpret_cast<uintptr_t>(from) % N == 0 && valid >= 0 && valid <= N,
+  check(reinterpret_cast<uintptr_t>(to) % N == 0 && reinterpret_cast<uintptr_t>(from) % N == 0 && valid >= 0 &&
+            valid <= N,
         "cp.async of ", N, " bytes, ", valid, " of them valid, at addresses that are no multiples of it");
   std::memset(to, 0, N);
   if (valid) std::memcpy(to, from, size_t(valid));
@@ -127,7 +129,8 @@ __device__ inline void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
-/// Waits until at most the `Pending` newest groups of this thread are under way. A barrier must follow before other threads read.
+/// Waits until at most the `Pending` newest groups of this thread are under way. A barrier must follow before other
+/// threads read.
 template <int Pending>
 __device__ void wait_for_copies() {
 #ifdef __CUDACC__

@@ -15,7 +15,8 @@ TEST_CASE("gpu: where there is none, it is said why, and asking for one is the u
   CHECK_THROWS_AS(use_device(beyond), UserError);
   if constexpr (!kHasCuda) {
     CHECK_THROWS_WITH_AS(use_device({Device::cuda, 0}), doctest::Contains("this build has no CUDA"), UserError);
-    CHECK_THROWS_WITH_AS(Tensor({2}, DType::f32, {Device::cuda, 0}), doctest::Contains("this build has no CUDA"), Error);
+    CHECK_THROWS_WITH_AS(Tensor({2}, DType::f32, {Device::cuda, 0}), doctest::Contains("this build has no CUDA"),
+                         Error);
   }
   use_device({});
   synchronize({});
@@ -33,7 +34,8 @@ GPU_CASE("gpu: numbers cross and come back, in every dtype, and each crossing is
     CHECK(identical(back, here));
     CHECK(crossings().to_device == before.to_device + 1);
     CHECK(crossings().to_host == before.to_host + 1);
-    for (const DType other : {DType::f32, DType::bf16, DType::f64}) CHECK(identical(converted(up, other), converted(here, other)));
+    for (const DType other : {DType::f32, DType::bf16, DType::f64})
+      CHECK(identical(converted(up, other), converted(here, other)));
   }
 }
 

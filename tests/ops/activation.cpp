@@ -22,15 +22,15 @@ void activation_case(Tensor (*op)(const Tensor&), Tensor (*reference)(const Tens
 
 }  // namespace
 
-TEST_CASE("gelu: against the reference") { activation_case(gelu, reference::gelu, reference::gelu_backward); }
-TEST_CASE("relu: against the reference") { activation_case(relu, reference::relu, reference::relu_backward, false); }
-TEST_CASE("sigmoid: against the reference") {
+DEVICE_CASE("gelu: against the reference") { activation_case(gelu, reference::gelu, reference::gelu_backward); }
+DEVICE_CASE("relu: against the reference") { activation_case(relu, reference::relu, reference::relu_backward, false); }
+DEVICE_CASE("sigmoid: against the reference") {
   activation_case(sigmoid, reference::sigmoid, reference::sigmoid_backward);
 }
 
-TEST_CASE("activations: the far ends are finite, NaN is not swallowed, relu's derivative at 0 is 0") {
+DEVICE_CASE("activations: the far ends are finite, NaN is not swallowed, relu's derivative at 0 is 0") {
   const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  const auto of = [](Tensor (*op)(const Tensor&), float x) { return op(tensor_of<float>({x})).item(); };
+  const auto of = [](Tensor (*op)(const Tensor&), float x) { return op(there(tensor_of<float>({x}))).item(); };
   CHECK(of(sigmoid, -1000) == 0);
   CHECK(of(sigmoid, -infinity) == 0);
   CHECK(of(sigmoid, 1000) == 1);
@@ -39,7 +39,7 @@ TEST_CASE("activations: the far ends are finite, NaN is not swallowed, relu's de
   CHECK(of(gelu, -5) ==
         doctest::Approx(-5 * std::erfc(5 / std::sqrt(2.0)) / 2).epsilon(1e-5));  // 1 + erf has no digits left
   for (auto op : {gelu, relu, sigmoid}) CHECK(std::isnan(of(op, nan)));
-  const Tensor zero = tensor_of<float>({0});
+  const Tensor zero = there(tensor_of<float>({0}));
   Tape tape({});
   tape.watch(zero);
   tape.backward(relu(zero));

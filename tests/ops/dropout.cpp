@@ -21,7 +21,7 @@ Tensor dropped(const Tensor& x, double probability, RandomKey key, int64_t first
 
 }  // namespace
 
-TEST_CASE("dropout: against the obvious loop, the gradient drops the same elements") {
+DEVICE_CASE("dropout: against the obvious loop, the gradient drops the same elements") {
   for (const Shape& shape : {Shape{1}, Shape{5, 3}, Shape{2, 3, 17}, Shape{0, 4}, Shape{100, 1001}})
     for (const double p : {0.1, 0.75}) {
       const RandomKey key = RandomKey{3, 0}.with(5);
@@ -47,6 +47,14 @@ TEST_CASE("dropout: the right share is dropped, rows go by their global number")
   const Tensor later = dropout(half, 0.25, {1, 2}, 128);
   CHECK(std::equal(later.data<float>().begin(), later.data<float>().end(), y.data<float>().begin() + 128 * 64));
   CHECK(!identical(dropout(ones, 0.25, {1, 3}), y));
+}
+
+GPU_CASE("dropout: the bits of the CPU") {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const Shape& shape : {Shape{300, 7}, Shape{3, 5, 1030}}) {
+      const Tensor x = random(shape, 1, 1, dtype);
+      CHECK(identical(dropout(there(x), 0.3, {1, 2}, 1 << 20), dropout(x, 0.3, {1, 2}, 1 << 20)));
+    }
 }
 
 TEST_CASE("dropout: 0 is the identity, 1 and beyond an error") {

@@ -6,8 +6,8 @@
 using namespace agon;
 using namespace agon::testing;
 
-TEST_CASE("layer_norm: against the reference, with and without bias, gains in the dtype of x or f32") {
-  for (const Shape& shape : {Shape{5, 3}, Shape{2, 3, 40}, Shape{0, 4}, Shape{300, 65}})
+DEVICE_CASE("layer_norm: against the reference, with and without bias, gains in the dtype of x or f32") {
+  for (const Shape& shape : {Shape{5, 3}, Shape{2, 3, 40}, Shape{0, 4}, Shape{300, 65}, Shape{3, 1300}})
     for (const double epsilon : {1e-5, 0.3}) {
       const Tensor x = random(shape, 1), gain = random({shape[-1]}, 2), bias = random({shape[-1]}, 3);
       const auto backward = [=](const Tensor& dy, auto& in) {

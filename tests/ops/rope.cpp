@@ -9,16 +9,16 @@ using namespace agon::testing;
 namespace {
 
 void rope_case(const Shape& shape, const std::vector<int32_t>& positions, double theta) {
-  const Tensor position = integers(positions);
+  const Tensor position = integers(positions), placed = there(position);
   op_case({{random(shape, 1)},
-           [=](auto& in) { return rope(in[0], position, theta); },
+           [=](auto& in) { return rope(in[0], placed, theta); },
            [=](auto& in) { return reference::rope(in[0], position, theta); },
            [=](const Tensor& dy, auto&) { return std::vector{reference::rope(dy, position, theta, -1)}; }});
 }
 
 }  // namespace
 
-TEST_CASE("rope: against the reference, for positions that repeat, are far apart, or negative") {
+DEVICE_CASE("rope: against the reference, for positions that repeat, are far apart, or negative") {
   rope_case({1, 1, 2}, {0}, 10000);
   rope_case({6, 3, 10}, {0, 1, 2, 0, 1, 2}, 10000);
   rope_case({4, 2, 8}, {100000, 5, -7, 0}, 500000);

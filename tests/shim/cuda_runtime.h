@@ -1,9 +1,9 @@
 #pragma once
-// A GPU on the CPU, for tests: as much of the CUDA runtime and of its C++ dialect as our .cu files use, so that g++ compiles
-// them (preset shim) and kernels run as they are. A thread of a block is a fiber that gives way at barriers and shuffles;
-// device memory is memory of the host. What it shows: indexing, barriers, shuffles, tiles, results. What it cannot: speed,
-// memory ordering, what nvcc makes of the code. Threads and blocks run one after the other in an order that
-// shim::set_order changes: a kernel whose result depends on it has a race.
+// A GPU on the CPU, for tests: as much of the CUDA runtime and of its C++ dialect as our .cu files use, so that g++
+// compiles them (preset shim) and kernels run as they are. A thread of a block is a fiber that gives way at barriers
+// and shuffles; device memory is memory of the host. What it shows: indexing, barriers, shuffles, tiles, results. What
+// it cannot: speed, memory ordering, what nvcc makes of the code. Threads and blocks run one after the other in an
+// order that shim::set_order changes: a kernel whose result depends on it has a race.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -48,8 +48,8 @@ inline constexpr int warpSize = 32;
 
 namespace shim {
 
-/// Runs kernel() for every thread of every block. Throws agon::Error when threads wait for each other for ever, and what the
-/// kernel throws. One grid at a time in the whole process.
+/// Runs kernel() for every thread of every block. Throws agon::Error when threads wait for each other for ever, and
+/// what the kernel throws. One grid at a time in the whole process.
 void run(dim3 grid, dim3 block, size_t shared, const std::function<void()>& kernel);
 void* dynamic_shared();
 
@@ -57,7 +57,8 @@ void* dynamic_shared();
 void set_order(uint64_t order);
 
 void block_barrier();
-/// Waits for the lanes of `mask` in this warp; publishes `bytes` of this lane, and returns where lane i's are: at i * 64.
+/// Waits for the lanes of `mask` in this warp; publishes `bytes` of this lane, and returns where lane i's are: at i
+/// * 64.
 const std::byte* exchange(unsigned mask, const void* mine, size_t bytes);
 int lane();
 
@@ -186,7 +187,12 @@ inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fdividef(float a, float b) { return a / b; }
 
 // The runtime's functions.
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNotReady = 600 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNotReady = 600
+};
 enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaDeviceAttr { cudaDevAttrClockRate, cudaDevAttrMultiProcessorCount };

@@ -187,7 +187,8 @@ bool Machine::release() {
       }
   }
   if (any) return true;
-  for (const Thread& t : threads) all_at_barrier = all_at_barrier && (t.state == State::at_block_barrier || t.state == State::done);
+  for (const Thread& t : threads)
+    all_at_barrier = all_at_barrier && (t.state == State::at_block_barrier || t.state == State::done);
   if (!all_at_barrier) return false;
   for (Thread& t : threads)
     if (t.state == State::at_block_barrier) t.state = State::ready, any = true;
@@ -221,7 +222,8 @@ void Machine::block() {
   }
   for (;;) {
     bool waits = false;
-    for (const Thread& t : threads) waits = waits || t.state == State::at_block_barrier || t.state == State::at_warp_barrier;
+    for (const Thread& t : threads)
+      waits = waits || t.state == State::at_block_barrier || t.state == State::at_warp_barrier;
     if (!waits) break;
     if (!error && !release())
       error = std::make_exception_ptr(agon::Error("threads of a block wait for each other for ever"));
@@ -234,7 +236,8 @@ void Machine::block() {
       }
     }
     if (error) {
-      const bool left = std::ranges::any_of(threads, [](const Thread& t) { return t.fiber >= 0 && t.state != State::done; });
+      const bool left =
+          std::ranges::any_of(threads, [](const Thread& t) { return t.fiber >= 0 && t.state != State::done; });
       if (!left) break;
     }
   }
@@ -324,6 +327,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
   return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
-  *ms = std::chrono::duration<float, std::milli>(reinterpret_cast<Event*>(to)->at - reinterpret_cast<Event*>(from)->at).count();
+  *ms = std::chrono::duration<float, std::milli>(reinterpret_cast<Event*>(to)->at - reinterpret_cast<Event*>(from)->at)
+            .count();
   return cudaSuccess;
 }

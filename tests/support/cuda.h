@@ -6,15 +6,15 @@
 
 namespace agon::testing {
 
-/// Whether this build and machine have a GPU to test on (in the preset shim: the CPU plays one). Without one the cases that
-/// need it are skipped, which counts and names them.
+/// Whether this build and machine have a GPU to test on (in the preset shim: the CPU plays one). Without one the cases
+/// that need it are skipped, which counts and names them.
 inline bool has_gpu() {
   static const bool has = !find_gpus().found.empty();
   return has;
 }
 
-/// Makes the order in which the shim's threads and blocks run another one until the end of the scope: results that depend
-/// on it are a race. A real GPU has its own ways.
+/// Makes the order in which the shim's threads and blocks run another one until the end of the scope: results that
+/// depend on it are a race. A real GPU has its own ways.
 class ThreadOrder {
  public:
   explicit ThreadOrder(uint64_t order);
@@ -35,22 +35,22 @@ class OnGpu {
 }  // namespace agon::testing
 
 /// A case that needs a GPU; its tensors begin on the host: see there().
-#define GPU_CASE_NAMED(function, name)                                                         \
-  static void function();                                                                      \
-  TEST_CASE("cuda: " name * doctest::skip(!agon::testing::has_gpu())) {                        \
-    const agon::testing::OnGpu on_gpu;                                                         \
-    function();                                                                                \
-  }                                                                                            \
+#define GPU_CASE_NAMED(function, name)                                 \
+  static void function();                                              \
+  TEST_CASE("cuda: " name* doctest::skip(!agon::testing::has_gpu())) { \
+    const agon::testing::OnGpu on_gpu;                                 \
+    function();                                                        \
+  }                                                                    \
   static void function()
 #define GPU_CASE(name) GPU_CASE_NAMED(DOCTEST_ANONYMOUS(gpu_case_), name)
 
 /// A case written once, run on the CPU and, under the name "cuda: ...", on a GPU.
-#define DEVICE_CASE_NAMED(function, name)                               \
-  static void function();                                               \
-  TEST_CASE(name) { function(); }                                       \
-  TEST_CASE("cuda: " name * doctest::skip(!agon::testing::has_gpu())) { \
-    const agon::testing::OnGpu on_gpu;                                  \
-    function();                                                         \
-  }                                                                     \
+#define DEVICE_CASE_NAMED(function, name)                              \
+  static void function();                                              \
+  TEST_CASE(name) { function(); }                                      \
+  TEST_CASE("cuda: " name* doctest::skip(!agon::testing::has_gpu())) { \
+    const agon::testing::OnGpu on_gpu;                                 \
+    function();                                                        \
+  }                                                                    \
   static void function()
 #define DEVICE_CASE(name) DEVICE_CASE_NAMED(DOCTEST_ANONYMOUS(device_case_), name)

@@ -35,7 +35,8 @@ __global__ void product(float* c, const bf16* a, const bf16* b, bool b_by_column
 }  // namespace
 
 GPU_CASE("mma: fragments loaded by rows and transposed give the product") {
-  const Tensor a = random({16, 16}, 1, 1, DType::bf16), b = random({16, 8}, 2, 1, DType::bf16), bt({8, 16}, DType::bf16);
+  const Tensor a = random({16, 16}, 1, 1, DType::bf16), b = random({16, 8}, 2, 1, DType::bf16),
+               bt({8, 16}, DType::bf16);
   for (size_t k = 0; k < 16; ++k)
     for (size_t n = 0; n < 8; ++n) bt.data<bf16>()[n * 16 + k] = b.data<bf16>()[k * 8 + n];
   for (const bool by_columns : {false, true}) {
