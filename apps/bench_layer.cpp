@@ -96,7 +96,8 @@ LayerBench::LayerBench(const LayerShape& s, const LayerVariant& v, const BenchOp
   move_to(*layer, o.device);
   trained = parameters(*layer);
   const int64_t sequences = std::max<int64_t>(1, s.tokens / 512);
-  context.sequence_offsets = even_offsets(s.tokens, sequences, o.device);
+  context.sequence_offsets = even_offsets(s.tokens, sequences, {});
+  context.sequence_offsets_there = on_device(context.sequence_offsets, o.device);
 }
 
 void LayerBench::forward_backward(int64_t turn) const {

@@ -18,10 +18,14 @@ namespace {
 struct AdamWSet {
   OpSet set;
   Moments moments;
+  AdamW::Found found;
+  AdamW::Table table = {};
 
   AdamWSet(int64_t n, const BenchOptions& o, uint64_t seed)
       : set({OpInput{{n}, true, o.dtype}}, o.device, seed),
-        moments{Tensor({n}, DType::f32, o.device), Tensor({n}, DType::f32, o.device)} {
+        moments{Tensor({n}, DType::f32, o.device), Tensor({n}, DType::f32, o.device)},
+        found{Tensor({1}, DType::f64, o.device)} {
+    fill(found.square_sum, 1);
     copy(set.pointers[0]->grad, drawn({n}, DType::f32, o.device, 50));
     moments.first.zero();
     moments.second.zero();
@@ -145,9 +149,9 @@ BenchCases ops_cases(const BenchOptions& o) {
                      auto all = std::make_shared<std::deque<AdamWSet>>();
                      for (int64_t i = 0; i < sets; ++i) { all->emplace_back(n, o, uint64_t(i)); }
                      return BenchRun{[=](int64_t turn) {
-                       auto& [set, moments] = (*all)[size_t(turn) % all->size()];
+                       auto& [set, moments, found, table] = (*all)[size_t(turn) % all->size()];
                        set.pointers[0]->has_grad = true;
-                       adamw(set.pointers, std::span(&moments, 1), {.step = turn + 1});
+                       adamw(set.pointers, std::span(&moments, 1), {.step = turn + 1}, found, table);
                      }};
                    }});
   return cases;

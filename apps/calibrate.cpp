@@ -8,7 +8,7 @@ namespace agon {
 int calibrate_thresholds(const CalibrateArguments& arguments) {
   const auto comm = make_self_communicator();
   const LoadedModel loaded = open_model(arguments.checkpoint, arguments.overrides, *comm);
-  Step arena;
+  Step arena(loaded.model->device());
   const Calibration made = calibrate_with(loaded, arguments.text, arena);
   const std::string path = calibration_path(loaded.path);
   made.write(path);

@@ -148,11 +148,11 @@ Calibration calibrate(LanguageModel& model, const EvaluationData& data, int64_t 
   for (int64_t first = 0; first < data.windows(); first += batch)
     arena([&] {
       const Batch b = data.batch(first, batch);
-      const Passed passed = model(sequences_of(b), context);
+      const Passed passed = model(sequences_of(b, model.device()), context);
       c.tokens += b.token.size();
       for (auto& [index, layer] : c.layers) {
         if (layer.scores.empty()) continue;
-        const Tensor& candidates = passed.statistics[size_t(index)].candidates;
+        const Tensor candidates = on_host(passed.statistics[size_t(index)].candidates);
         check(bool(candidates), "layer ", index, " has thresholds and shows no scores to take them from");
         add(layer.scores, candidates);
       }

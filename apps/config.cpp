@@ -1,6 +1,10 @@
 #include "apps/config.h"
 
+#include <algorithm>
+
 #include "apps/nearest.h"
+#include "apps/utf8.h"
+#include "core/gpu.h"
 
 namespace agon {
 
@@ -80,7 +84,7 @@ void LogOptions::visit(OptionVisitor& v) {
 
 void Config::visit_top(OptionVisitor& v) {
   v("seed", seed, Range::at_least(0), "of weights, data order and every other draw");
-  v("device", device, {"cpu", "cuda"}, "where to compute");
+  v("device", device, {}, "where to compute: cpu, cuda (the first GPU) or cuda:N (GPU N, counted from 0)");
   v("threads", threads, Range::within(0, 4096), "threads on the CPU; 0: one per core");
   v("precision", precision, {"f64", "fp32", "bf16"},
     "of weights and activations; f64 on the CPU only; accumulation is never below fp32");
@@ -89,6 +93,24 @@ void Config::visit_top(OptionVisitor& v) {
 Precision Config::numbers() const {
   if (precision == "f64") return Precision::f64();
   return precision == "bf16" ? Precision::bf16() : Precision::fp32();
+}
+
+Device Config::parsed_device() const {
+  if (device == "cpu") return {};
+  if (device == "cuda") return {Device::cuda, 0};
+  const std::string prefix = "cuda:", number = device.starts_with(prefix) ? device.substr(prefix.size()) : "";
+  require(
+      !number.empty() && number.size() <= 3 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; }),
+      named("device"), ": \"", printable(device), "\", expected cpu, cuda or cuda:N");
+  return {Device::cuda, std::stoi(number)};
+}
+
+Device Config::use_device() const {
+  const Device parsed = parsed_device();
+  require(parsed.kind == Device::cpu || kHasCuda, named("device"), ": \"", device,
+          "\", but this program was built without CUDA; expected \"cpu\"");
+  agon::use_device(parsed);
+  return parsed;
 }
 
 std::string Config::named(const std::string& key) const {

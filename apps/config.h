@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "apps/data_options.h"
+#include "core/device.h"
 #include "core/options.h"
 #include "moe/layer.h"
 #include "moe/router.h"
@@ -120,7 +121,7 @@ struct LogOptions {
 
 struct Config {
   int64_t seed = 1;
-  std::string device = "cpu";      // cpu | cuda
+  std::string device = "cpu";      // cpu | cuda | cuda:N
   int64_t threads = 0;             // 0: one per core
   std::string precision = "fp32";  // f64 | fp32 | bf16
   DataOptions data;
@@ -134,6 +135,10 @@ struct Config {
 
   void visit_top(OptionVisitor& v);  // the keys outside every section
   Precision numbers() const;         // `precision` as dtypes
+  /// `device` as a Device, whether there is one or not.
+  Device parsed_device() const;
+  /// Makes it this thread's (core/gpu.h). UserError where this build, this machine or its driver cannot.
+  Device use_device() const;
   /// Sequences that a micro-batch must hold a multiple of: the least common multiple of the layers' routing groups.
   int64_t routing_group() const;
   /// The layers whose experts compete, by index of the block.

@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "apps/config.h"
-#include "core/device.h"
 #include "moe/schedule.h"
 
 namespace agon {
@@ -121,9 +120,7 @@ std::vector<std::string> Config::warnings() const {
 }
 
 void Config::validate() const {
-  require(device != "cuda" || kHasCuda, named("device"),
-          ": \"cuda\", but this program was built without CUDA; expected \"cpu\"");
-  require(precision != "f64" || device == "cpu", named("precision"),
+  require(precision != "f64" || parsed_device().kind == Device::cpu, named("precision"),
           ": f64 exists on the CPU only; expected fp32 or bf16 on ", device);
   validate_model(*this);
   validate_experts(*this);

@@ -7,7 +7,7 @@
 #include "apps/log.h"
 #include "apps/machine.h"
 #include "apps/verbs.h"
-#include "core/device.h"
+#include "core/gpu.h"
 #include "core/parallel.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/peak.h"
@@ -37,6 +37,14 @@ int doctor() {
   std::printf("CUDA          %s; driver libcuda.so.1 %s\n",
               kHasCuda ? "built in" : "not in this build (configure with AGON_CUDA=ON and nvcc 13)",
               library("libcuda.so.1").c_str());
+  const Gpus gpus = find_gpus();
+  if (gpus.found.empty()) std::printf("GPU           none: %s\n", gpus.why_none.c_str());
+  for (size_t i = 0; i < gpus.found.size(); ++i) {
+    const Gpu& g = gpus.found[i];
+    std::printf("cuda:%-9zu%s, compute capability %d.%d%s, %d multiprocessors, %s, L2 %s\n", i, g.name.c_str(), g.major,
+                g.minor, g.major < kOldestMajor ? " (too old: 8.0 or newer is needed)" : "", g.processors,
+                short_bytes(double(g.memory)).c_str(), short_bytes(double(g.l2_bytes)).c_str());
+  }
   std::printf("NCCL          not in this build; libnccl.so.2 %s\n", library("libnccl.so.2").c_str());
   std::printf("MPI           not in this build; libmpi.so.40 %s\n", library("libmpi.so.40").c_str());
   std::printf("communicators self, threads\n");

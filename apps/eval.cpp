@@ -50,7 +50,7 @@ int eval(const EvalArguments& arguments) {
   const Config& c = loaded.config;
   const Mode mode = arguments.noncausal ? Mode::eval_noncausal : Mode::eval;
   const int64_t batch = evaluation_batch(c);
-  Step arena;
+  Step arena(loaded.model->device());
   ThresholdSources sources;
   if (mode == Mode::eval) {
     std::optional<Calibration> made;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "apps/trainer.h"
+#include "core/copy.h"
 #include "core/profile.h"
 #include "ops/linear_cross_entropy.h"
 
@@ -18,30 +19,32 @@ Evaluation evaluate(LanguageModel& model, const EvaluationData& data, int64_t ba
   const Part part("evaluation");
   Evaluation e;
   double nats = 0, pairs = 0;
+  const Device device = model.device();
   RouterContext context;
   context.mode = mode;
   context.seed = uint64_t(model.config().seed);
   for (int64_t first = 0; first < data.windows(); first += batch)
     arena([&] {
       const Batch b = data.batch(first, batch);
-      const Passed passed = model(sequences_of(b), context);
-      const CrossEntropy head = linear_cross_entropy(passed.hidden, model.head(), b.target, 1);
-      visit_accumulator(head.per_token.dtype(), [&]<class T>() {
-        for (const T v : head.per_token.data<const T>()) nats += double(v);
+      const Passed passed = model(sequences_of(b, device), context);
+      const CrossEntropy head = linear_cross_entropy(passed.hidden, model.head(), on_device(b.target, device), 1);
+      const Tensor per_token = on_host(head.per_token);
+      visit_accumulator(per_token.dtype(), [&]<class T>() {
+        for (const T v : per_token.data<const T>()) nats += double(v);
       });
       e.tokens += b.token.size();
       e.bytes += b.bytes;
       size_t layer = 0;
       for (size_t block = 0; block < passed.statistics.size(); ++block) {
-        const Statistics& s = passed.statistics[block];
-        if (!s.load) continue;
+        const Tensor counts = on_host(passed.statistics[block].load);
+        if (!counts) continue;
         if (e.load.size() == layer) {
-          e.load.emplace_back(size_t(s.load.size()), 0.0);
+          e.load.emplace_back(size_t(counts.size()), 0.0);
           e.block.push_back(int64_t(block));
         }
         for (size_t i = 0; i < e.load[layer].size(); ++i) {
-          e.load[layer][i] += s.load.data<const double>()[i];
-          pairs += s.load.data<const double>()[i];
+          e.load[layer][i] += counts.data<const double>()[i];
+          pairs += counts.data<const double>()[i];
         }
         ++layer;
       }

@@ -45,7 +45,7 @@ int info(const std::string& what, const std::vector<std::string>& overrides) {
     print_model(model);
     return 0;
   }
-  const LoadedModel loaded = open_model(what, overrides, *comm);
+  const LoadedModel loaded = open_model(what, overrides, *comm, true);
   std::printf("checkpoint: %s\n       step %lld of %lld, tokenizer %s\n", loaded.path.c_str(),
               static_cast<long long>(loaded.state.step), static_cast<long long>(loaded.config.train.steps),
               std::string(loaded.tokenizer->kind()).c_str());

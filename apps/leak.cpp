@@ -53,15 +53,15 @@ Leak measure_leak(LanguageModel& model, const EvaluationData& data, int64_t batc
     arena([&] {
       const int64_t window = i * data.windows() / windows, first = window / batch * batch;
       const Batch b = data.batch(first, batch);
-      const Tensor before = model(sequences_of(b), context).hidden;
+      const Tensor before = on_host(model(sequences_of(b, model.device()), context).hidden);
       const int64_t start = (window - first) * sequence, length = std::min(sequence, b.token.size() - start);
       for (int64_t place = 1; place <= kPlaces; ++place) {
         const int64_t at = start + length * place / (kPlaces + 1);
-        Sequences changed = sequences_of(b);
+        Batch changed = b;
         changed.token = clone(b.token);
         int32_t& id = changed.token.data<int32_t>()[size_t(at)];
         id = (id + std::max(1, ids / 2)) % ids;
-        compare(before, model(changed, context).hidden, b, at, leak);
+        compare(before, on_host(model(sequences_of(changed, model.device()), context).hidden), b, at, leak);
       }
     });
   require(leak.changes > 0, "no leak to look for: the text has no token to predict");

@@ -20,7 +20,7 @@ struct StepReport {
   std::map<std::string, double> losses;   // "balance" -> mean over layers
   std::vector<std::vector<double>> load;  // per layer with experts: pairs per expert
   double dropped = 0;                     // share of pairs dropped, mean over layers
-  std::map<std::string, double> routing;  // Statistics::scalars, means over layers
+  std::map<std::string, double> routing;  // Statistics::figures, means over layers
   int64_t competing = 0;                  // layers whose experts compete in this step
   bool evaluated = false;
   double val_loss = 0, val_bpb = 0;

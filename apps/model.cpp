@@ -8,6 +8,7 @@
 #include "core/profile.h"
 #include "moe/schedule.h"
 #include "ops/attention.h"
+#include "ops/copy_part.h"
 #include "ops/dropout.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -40,10 +41,7 @@ double residual_deviation(const ModelOptions& o) {
 
 /// Writes rows at the end of a cache.
 void append(const Tensor& cache, const Tensor& rows, int64_t at) {
-  visit_float(rows.dtype(), [&]<class T>() {
-    const auto from = rows.data<const T>();
-    std::copy(from.begin(), from.end(), cache.data<T>().begin() + at * (rows.size() / rows.shape(0)));
-  });
+  copy_part(cache, at * (rows.size() / rows.shape(0)), rows, 0, rows.size());
 }
 
 }  // namespace
@@ -87,16 +85,16 @@ Tensor SelfAttention::operator()(const Tensor& x, const Sequences& at, KeyValueC
   Tensor v = value(x).reshape({n, kv_heads, head_width});
   if (query_norm) q = (*query_norm)(q), k = (*key_norm)(k);
   if (rotary) q = rope(q, at.position, theta), k = rope(k, at.position, theta);
-  Tensor key_offsets = at.offsets;
+  Tensor key_offsets = at.offsets_there;
   if (cache) {
     check(cache->length + n <= cache->capacity, "a cache of ", cache->capacity, " tokens is full");
     append(cache->keys[size_t(block)], k, cache->length);
     append(cache->values[size_t(block)], v, cache->length);
     k = cache->keys[size_t(block)];
     v = cache->values[size_t(block)];
-    key_offsets = tensor_of<int32_t>({0, int32_t(cache->length + n)});
+    key_offsets = on_device(tensor_of<int32_t>({0, int32_t(cache->length + n)}), x.device());
   }
-  return out(attention(q, k, v, at.offsets, key_offsets).reshape({n, heads * head_width}));
+  return out(attention(q, k, v, at.offsets_there, key_offsets).reshape({n, heads * head_width}));
 }
 
 Block::Block(const Config& config, int64_t index, Communicator& comm)
@@ -133,10 +131,13 @@ Tensor LanguageModel::dropped(const Tensor& x, const Sequences& at, const Router
                  at.first_row);
 }
 
-Passed LanguageModel::operator()(const Sequences& at, const RouterContext& given, KeyValueCache* cache,
+Passed LanguageModel::operator()(const Sequences& sequences, const RouterContext& given, KeyValueCache* cache,
                                  const Watcher& watch, std::span<const Tensor> counts_so_far) {
+  Sequences at = sequences;
+  if (!at.offsets_there) at.offsets_there = on_device(at.offsets, device());
   RouterContext context = given;
   context.sequence_offsets = at.offsets;
+  context.sequence_offsets_there = at.offsets_there;
   context.token = at.token;
   context.first_row = at.first_row;
   if (context.decided) context.decided->resize(blocks_.size());
@@ -199,8 +200,8 @@ KeyValueCache LanguageModel::make_cache(int64_t capacity) const {
   cache.capacity = capacity;
   for (const Block& block : blocks_) {
     const Shape shape{capacity, block.attention.kv_heads, block.attention.head_width};
-    cache.keys.emplace_back(shape, config_.numbers().compute);
-    cache.values.emplace_back(shape, config_.numbers().compute);
+    cache.keys.emplace_back(shape, config_.numbers().compute, device());
+    cache.values.emplace_back(shape, config_.numbers().compute, device());
   }
   return cache;
 }

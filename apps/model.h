@@ -13,12 +13,13 @@
 
 namespace agon {
 
-/// The tokens of some sequences, one after the other, and where they stand.
+/// The tokens of some sequences, one after the other, and where they stand: on the model's device, but for `offsets`.
 struct Sequences {
-  Tensor token;           // [T] i32
-  Tensor position;        // [T] i32, from 0 in each sequence
-  Tensor offsets;         // [B+1] i32
-  int64_t first_row = 0;  // number of the first token, counted over the run: what keyed random draws count from
+  Tensor token;               // [T] i32
+  Tensor position;            // [T] i32, from 0 in each sequence
+  Tensor offsets;             // [B+1] i32 on the CPU: sizes depend on it
+  int64_t first_row = 0;      // number of the first token, counted over the run: what keyed random draws count from
+  Tensor offsets_there = {};  // `offsets` on the model's device; empty: the model puts them there, which on a GPU waits
 };
 
 /// Keys and values of the tokens seen so far, for one sequence: generation costs O(context) a token.
@@ -98,10 +99,11 @@ class LanguageModel {
 
   /// The tokens through all blocks. `context` carries step, mode and seed; `cache` is for generation; `counts_so_far`
   /// is RouterContext's, one per block (empty for all: the first micro-batch).
-  Passed operator()(const Sequences& at, const RouterContext& context, KeyValueCache* cache = nullptr,
+  Passed operator()(const Sequences& sequences, const RouterContext& context, KeyValueCache* cache = nullptr,
                     const Watcher& watch = {}, std::span<const Tensor> counts_so_far = {});
   /// Logits of the last token of each row of `hidden` [n, D] -> [n, V].
   Tensor logits(const Tensor& hidden) const;
+  Device device() const { return embedding_.value.device(); }
   const Parameter& head() const { return head_ ? head_ : embedding_; }
 
   KeyValueCache make_cache(int64_t capacity) const;

@@ -30,20 +30,19 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions&
   }
 }
 
-Optimizer::Outcome Optimizer::update(int64_t step, int64_t steps) {
+Optimizer::Outcome Optimizer::update(int64_t step, int64_t steps, const Tensor& loss) {
   const Part part("optimizer");
-  const double norm = std::sqrt(grad_square_sum(parameters_)), rate = learning_rate(options_, step, steps);
-  if (!std::isfinite(norm)) return {norm, rate, false};
+  const Outcome outcome{grad_square_sum(parameters_), learning_rate(options_, step, steps)};
   AdamWOptions o;
-  o.rate = rate;
+  o.rate = outcome.rate;
   o.beta1 = options_.beta1;
   o.beta2 = options_.beta2;
   o.epsilon = options_.epsilon;
   o.decay = options_.weight_decay;
-  o.gradient_scale = options_.clip > 0 && norm > options_.clip ? options_.clip / norm : 1;
+  o.clip = options_.clip;
   o.step = step + 1;
-  adamw(parameters_, moments_, o);
-  return {norm, rate, true};
+  adamw(parameters_, moments_, o, {outcome.square_sum, loss}, table_);
+  return outcome;
 }
 
 void Optimizer::each_moment(const std::function<void(const std::string&, Tensor&)>& f) {

@@ -20,11 +20,12 @@ class Optimizer {
   Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options);
 
   struct Outcome {
-    double gradient_norm, rate;
-    bool finite;  // false: some gradient is not, and nothing was changed
+    Tensor square_sum;  // [1] f64 on the parameters' device: of the gradients, before clipping
+    double rate;
   };
-  /// One update; `step` counts from 0, `steps` is the run's length.
-  Outcome update(int64_t step, int64_t steps);
+  /// One update; `step` counts from 0, `steps` is the run's length. Nothing changes where the gradients' norm or `loss`
+  /// ([1] f64 on the parameters' device; empty: not looked at) is not finite: see Outcome::square_sum.
+  Outcome update(int64_t step, int64_t steps, const Tensor& loss = {});
 
   /// Calls f(name, moment) for every moment tensor: "first.PATH", "second.PATH".
   void each_moment(const std::function<void(const std::string&, Tensor&)>& f);
@@ -34,6 +35,7 @@ class Optimizer {
  private:
   std::vector<Parameter*> parameters_;
   std::vector<Moments> moments_;
+  AdamW::Table table_;
   OptimizerOptions options_;
 };
 

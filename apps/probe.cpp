@@ -15,8 +15,8 @@ namespace agon {
 
 namespace {
 
-/// A copy as it is written: never in bf16.
-Tensor widened(const Tensor& t) { return converted(t, accumulator_dtype(t.dtype())); }
+/// A copy as it is written: on the host, and never in bf16.
+Tensor widened(const Tensor& t) { return converted(on_host(t), accumulator_dtype(t.dtype())); }
 
 /// Which pairs a decision has, and their weights, as tables.
 void add_decision(Tensors& out, const Decision& decision) {
@@ -25,16 +25,18 @@ void add_decision(Tensors& out, const Decision& decision) {
   out["logits"] = widened(pairs.logits);
   out["scores"] = widened(pairs.scores);
   if (pairs.affinity) out["affinity"] = widened(pairs.affinity);
-  const Tensor selected({T, E}, DType::i32), weights({T, E}, decision.weight.dtype());
+  const Tensor given = on_host(decision.weight), token_offsets = on_host(pairs.token_offsets),
+               experts = on_host(pairs.expert);
+  const Tensor selected({T, E}, DType::i32), weights({T, E}, given.dtype());
   selected.zero();
   weights.zero();
-  const auto offset = pairs.token_offsets.data<const int32_t>(), expert = pairs.expert.data<const int32_t>();
+  const auto offset = token_offsets.data<const int32_t>(), expert = experts.data<const int32_t>();
   visit_accumulator(weights.dtype(), [&]<class A>() {
     for (int64_t t = 0; t < T; ++t)
       for (auto i = size_t(offset[size_t(t)]); i < size_t(offset[size_t(t + 1)]); ++i) {
         const auto at = size_t(t * E + expert[i]);
         selected.data<int32_t>()[at] = 1;
-        weights.data<A>()[at] = decision.weight.data<const A>()[i];
+        weights.data<A>()[at] = given.data<const A>()[i];
       }
   });
   out["selected"] = selected;
@@ -48,7 +50,7 @@ Tensor all_answers(const ExpertGroup& experts, const Tensor& x) {
   for (int64_t e = 0; e < E; ++e) {
     std::vector<int32_t> offsets(size_t(E + 1), 0);
     for (int64_t i = e + 1; i <= E; ++i) offsets[size_t(i)] = int32_t(T);  // all rows are of this expert
-    const Tensor answers = widened(experts(x, tensor_of(offsets)));
+    const Tensor answers = widened(experts(x, on_device(tensor_of(offsets), x.device())));
     visit_accumulator(all.dtype(), [&]<class A>() {
       const auto from = answers.data<const A>();
       for (int64_t t = 0; t < T; ++t) std::copy_n(from.begin() + t * D, D, all.data<A>().begin() + (t * E + e) * D);
@@ -74,7 +76,7 @@ void add_gradients(Tensors& out, const std::string& prefix, const ProbeInputs& i
   tape.backward(objective((*in.layer)(in.x, context)));
   Tensor dx = tape.gradient(in.x);
   if (!dx) {
-    dx = Tensor(in.x.shape(), in.x.dtype());
+    dx = Tensor(in.x.shape(), in.x.dtype());  // nothing depends on it
     dx.zero();
   }
   out.emplace(prefix + "x", widened(dx));
@@ -91,10 +93,15 @@ bool same_file(const std::string& a, const std::string& b) {
 Tensors run_probe(const ProbeLayer& file, const Tensors& given, const std::string& source, const ProbeFlags& flags) {
   require(!flags.each_loss || given.contains("dy"), source,
           ": has no tensor 'dy', which --each-loss needs; of losses alone, give zeros");
+  const Device device = file.config.use_device();
   const auto comm = make_self_communicator();
-  const ProbeInputs in = make_probe_inputs(file, given, source, *comm);
+  ProbeInputs in = make_probe_inputs(file, given, source, *comm);
+  move_to(*in.layer, device);
+  in.x = on_device(in.x, device);
+  in.dy = on_device(in.dy, device);
   RouterContext context = file.context();
   context.sequence_offsets = in.sequence_offsets;
+  context.sequence_offsets_there = on_device(in.sequence_offsets, device);
 
   Decision decision;
   const LayerOutput values = (*in.layer)(in.x, context, &decision);

@@ -8,7 +8,6 @@
 #include "apps/nearest.h"
 #include "apps/toml.h"
 #include "apps/utf8.h"
-#include "core/device.h"
 
 namespace agon {
 
@@ -70,8 +69,8 @@ void check_names(const Settings& settings) {
 void validate(const ProbeLayer& layer) {
   const Config& c = layer.config;
   require(c.origin.contains("width"), layer.source, ": no width; expected width = the numbers of a token");
-  require(c.device == "cpu", c.named("device"), ": \"", c.device, "\", but this ",
-          kHasCuda ? "version has no kernels for it" : "program was built without CUDA", "; expected \"cpu\"");
+  require(layer.dtype != "f64" || c.parsed_device().kind == Device::cpu, c.named("dtype"),
+          ": f64 exists on the CPU only; expected f32 or bf16 on ", c.device);
   c.validate_layer();
   require(layer.mode != "compete" || c.moe.router.options->competition(), c.named("mode"),
           ": \"compete\", but with the strategy \"", c.moe.router.strategy,
@@ -84,7 +83,7 @@ void ProbeLayer::visit(OptionVisitor& v) {
   v("width", width, Range::within(1, 1e6), "numbers per token");
   v("dtype", dtype, {"f64", "f32", "bf16"},
     "of the inputs and the experts; the router computes in f32, or f64 under f64");
-  v("device", config.device, {"cpu", "cuda"}, "where to compute");
+  v("device", config.device, {}, "where to compute: cpu, cuda (the first GPU) or cuda:N (GPU N, counted from 0)");
   v("seed", config.seed, Range::at_least(0), "of what the tensors given lack");
   v("mode", mode, {"train", "compete", "eval", "eval_noncausal"},
     "train; compete: train, on a step on which the layer competes; eval: causal; eval_noncausal: sees later tokens");

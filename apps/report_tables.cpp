@@ -18,7 +18,9 @@ std::string describe(const Config& c, const Account& a, int64_t vocabulary) {
                          short_number(a.training_flops()), c.precision);
 }
 
-std::string memory_table(const MemoryUse& use, int64_t fixed, int64_t per_sequence, int64_t available) {
+namespace {
+
+std::string rows(const MemoryUse& use) {
   std::string s;
   const auto row = [&](const char* what, int64_t bytes) {
     s += fmt::format("  {:<22}{:>12}{:>16}\n", what, short_bytes(double(bytes)), bytes);
@@ -30,14 +32,21 @@ std::string memory_table(const MemoryUse& use, int64_t fixed, int64_t per_sequen
   row("optimizer", use.optimizer);
   row("tokens of the corpus", use.text);
   row("total", use.total());
-  const int64_t room = available + use.arena - fixed;
+  return s;
+}
+
+}  // namespace
+
+std::string memory_table(const MemoryUse& use, int64_t fixed, int64_t per_sequence, int64_t available) {
+  std::string s = rows(use);
+  const int64_t room = available - fixed;
   const int64_t fits = per_sequence > 0 ? std::max<int64_t>(0, room / per_sequence) : 0;
   s += fmt::format("  largest micro-batch that fits {} free: {} sequences ({} each)\n", short_bytes(double(available)),
                    fits, short_bytes(double(per_sequence)));
   return s;
 }
 
-std::string time_table(const std::map<std::string, double>& seconds) {
+std::string time_table(const std::map<std::string, double>& seconds, Device device) {
   std::vector<std::pair<double, std::string>> rows;
   double sum = 0;
   for (const auto& [part, s] : seconds) {
@@ -48,7 +57,17 @@ std::string time_table(const std::map<std::string, double>& seconds) {
   std::string table = fmt::format("  {:<16}{:>9}{:>8}\n", "time per part", "seconds", "share");
   for (const auto& [s, part] : rows)
     table += fmt::format("  {:<16}{:>9.2f}{:>7.1f}%\n", part, s, sum > 0 ? 100 * s / sum : 0.0);
+  if (device.kind != Device::cpu)
+    table += text("  (of the host: what ", device, " was given to do counts where the host waited for it)\n");
   return table;
+}
+
+void require_room(const MemoryUse& use, int64_t available, Device device, const std::string& found) {
+  if (device.kind == Device::cpu || (use.total() <= available && found.empty())) return;
+  throw UserError(text("device = \"", device, "\": too little memory: ", short_bytes(double(available)),
+                       " for what follows", found.empty() ? "" : " (" + found + ")",
+                       "; lower train.micro_batch, or set model.recompute = true or precision = \"bf16\"\n",
+                       rows(use)));
 }
 
 }  // namespace agon

@@ -19,11 +19,15 @@ struct MemoryUse {
 /// One line: sizes and costs of a model.
 std::string describe(const Config& config, const Account& account, int64_t vocabulary);
 
-/// The table of `use`, and how many sequences at a time would fit `available` bytes when one takes `per_sequence` bytes
-/// of the arena besides `fixed`.
+/// The table of `use`, and how many sequences at a time would fit the `available` bytes that an arena may take, when
+/// one takes `per_sequence` bytes of it besides `fixed`.
 std::string memory_table(const MemoryUse& use, int64_t fixed, int64_t per_sequence, int64_t available);
 
-/// Seconds and share per part of the program (core/profile.h), largest first.
-std::string time_table(const std::map<std::string, double>& seconds);
+/// UserError with the table of `use`, and what to change, where a GPU has only `available` bytes for it, or where
+/// `found` says that it had too few. Nothing on the CPU, whose system may page.
+void require_room(const MemoryUse& use, int64_t available, Device device, const std::string& found = "");
+
+/// Seconds and share per part of the program (core/profile.h), largest first, of a run on `device`.
+std::string time_table(const std::map<std::string, double>& seconds, Device device = {});
 
 }  // namespace agon

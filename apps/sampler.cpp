@@ -6,6 +6,7 @@
 
 #include "core/copy.h"
 #include "core/random.h"
+#include "ops/copy_part.h"
 
 namespace agon {
 
@@ -39,23 +40,21 @@ namespace {
 /// The tokens through the model after what the cache holds; the logits of the last one, as f32.
 std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, KeyValueCache& cache,
                                uint64_t seed) {
+  const auto put = [&](const std::vector<int32_t>& values) { return on_device(tensor_of(values), model.device()); };
   Sequences at;
-  at.token = tensor_of(std::vector<int32_t>(ids.begin(), ids.end()));
+  at.token = put({ids.begin(), ids.end()});
   std::vector<int32_t> position(ids.size());
   std::iota(position.begin(), position.end(), int32_t(cache.length));
-  at.position = tensor_of(position);
+  at.position = put(position);
   at.offsets = tensor_of<int32_t>({0, int32_t(ids.size())});
   RouterContext context;
   context.mode = Mode::eval;
   context.seed = seed;
   const Tensor hidden = model(at, context, &cache).hidden;
   const int64_t width = hidden.shape(1), n = hidden.shape(0);
-  Tensor last({1, width}, hidden.dtype());
-  visit_float(hidden.dtype(), [&]<class T>() {
-    const auto rows = hidden.data<const T>();
-    std::copy(rows.begin() + (n - 1) * width, rows.end(), last.data<T>().begin());
-  });
-  const Tensor logits = converted(model.logits(last), DType::f32);
+  const Tensor last({1, width}, hidden.dtype(), hidden.device());
+  copy_part(last, 0, hidden, (n - 1) * width, width);
+  const Tensor logits = on_host(converted(model.logits(last), DType::f32));
   return {logits.data<const float>().begin(), logits.data<const float>().end()};
 }
 

@@ -20,6 +20,7 @@
 #include "apps/training_state.h"
 #include "apps/utf8.h"
 #include "apps/verbs.h"
+#include "core/gpu.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 #include "ops/cpu/peak.h"
@@ -36,6 +37,7 @@ class Run {
   void print_costs();
 
  private:
+  MemoryUse lasting();
   std::optional<Checkpoint> continue_from();
   void refuse_other(const Config& before) const;
   void evaluate(StepReport& report);
@@ -48,6 +50,7 @@ class Run {
 
   TrainArguments arguments_;
   Config config_;
+  Device device_;
   std::optional<RunDirectory> directory_;
   TrainingState state_;
   Corpus corpus_;
@@ -65,12 +68,11 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
     : arguments_(arguments), config_(load_config(arguments.config, arguments.overrides)) {
   require(config_.parallel.expert == 1, config_.named("parallel.expert"), ": ", config_.parallel.expert,
           ", but this version trains with one rank");
-  require(config_.device == "cpu", config_.named("device"), ": \"", config_.device,
-          "\", but this version has no kernels for it; expected \"cpu\"");
   require(!arguments_.overfit_one_batch || !arguments_.resume,
           "--overfit-one-batch cannot be combined with --resume: the run would go on with other data");
   require(config_.train.sample_every == 0 || noncausal_layers(config_).empty(), config_.named("train.sample_every"),
           ": a layer's scores depend on later tokens, so this model cannot generate; expected 0");
+  device_ = config_.use_device();
   set_threads(int(config_.threads));
   // Large blocks go back to the system when freed, so that the high-water mark is what is live, not what once was.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -93,6 +95,8 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
   state_.tokenizer = corpus_.tokenizer->json();
 
   model_.emplace(config_, corpus_.tokenizer->vocabulary(), comm);
+  if (device_.kind != Device::cpu) require_room(lasting(), free_memory(device_), device_);
+  move_to(*model_, device_);
   optimizer_.emplace(parameters(*model_), config_.optimizer);
   data_.emplace(corpus_, config_.data, config_.model.sequence, config_.train.batch, uint64_t(config_.seed));
   if (!corpus_.valid.id.empty())
@@ -145,29 +149,45 @@ std::optional<Checkpoint> Run::continue_from() {
   return std::move(found.checkpoint);
 }
 
+/// What is there before and after every step.
+MemoryUse Run::lasting() {
+  const Account a = account(*model_);
+  MemoryUse use;
+  use.parameters = a.value_bytes;
+  use.gradients = a.gradient_bytes;
+  use.optimizer = 2 * a.gradient_bytes;  // two moments in the dtype of gradients
+  if (device_.kind == Device::cpu) use.text = int64_t(corpus_.train.id.size() + corpus_.valid.id.size()) * 4;
+  return use;
+}
+
 void Run::print_costs() {
   const Account a = account(*model_);
   std::fputs(describe(config_, a, model_->vocabulary()).c_str(), stdout);
   const int64_t micro = config_.train.micro_batch ? config_.train.micro_batch : config_.train.batch;
-  MemoryUse use;
-  use.parameters = a.value_bytes;
-  use.gradients = a.gradient_bytes;
-  use.optimizer = optimizer_->bytes();
-  use.text = int64_t(corpus_.train.id.size() + corpus_.valid.id.size()) * 4;
+  MemoryUse use = lasting();
+  const bool gpu = device_.kind != Device::cpu;
+  const int64_t there = gpu ? use.total() : 0;  // what of it is in place
   // Two sizes give what a sequence takes; a micro-batch too small for the second is never exceeded.
   const int64_t unit = config_.routing_group();
-  const auto one = int64_t(trainer_->measure(unit));
-  const int64_t two = micro >= 2 * unit ? int64_t(trainer_->measure(2 * unit)) : 2 * one;
+  int64_t one = 0, two = 0;
+  try {
+    one = int64_t(trainer_->measure(unit));
+    two = micro >= 2 * unit ? int64_t(trainer_->measure(2 * unit)) : 2 * one;
+  } catch (const OutOfMemory& e) { require_room(use, free_memory(device_) + there, device_, e.what()); }
   const int64_t each = (two - one) / unit, fixed = 2 * one - two;
-  use.arena = arguments_.dry_run && micro > 2 * unit ? int64_t(trainer_->measure(micro)) : fixed + each * micro;
+  // A GPU may not hold what is to be found too large.
+  const bool exactly = arguments_.dry_run && micro > 2 * unit && !gpu;
+  use.arena = exactly ? int64_t(trainer_->measure(micro)) : fixed + each * micro;
   malloc_trim(0);
-  if (arguments_.dry_run)
-    std::fputs(memory_table(use, fixed, each, available_memory()).c_str(), stdout);
-  else
-    std::printf(
-        "memory: about %s; largest micro-batch that fits: %lld sequences (--dry-run shows the table)\n",
-        short_bytes(double(use.total())).c_str(),
-        static_cast<long long>(std::max<int64_t>(0, (available_memory() - fixed) / std::max<int64_t>(1, each))));
+  const int64_t available = gpu ? free_memory(device_) : available_memory();
+  if (arguments_.dry_run) {
+    std::fputs(memory_table(use, fixed, each, available).c_str(), stdout);
+    return;
+  }
+  require_room(use, available + there, device_);
+  std::printf("memory: about %s; largest micro-batch that fits: %lld sequences (--dry-run shows the table)\n",
+              short_bytes(double(use.total())).c_str(),
+              static_cast<long long>(std::max<int64_t>(0, (available - fixed) / std::max<int64_t>(1, each))));
 }
 
 void Run::evaluate(StepReport& report) {
@@ -230,7 +250,8 @@ int Run::operator()() {
     std::fprintf(stderr, "agon: %lld competition steps found no room under max_layers = %lld and are left out\n",
                  static_cast<long long>(lost), static_cast<long long>(trainer_->schedule().cap()));
   const Signals signals;
-  const double flops = account(*model_).training_flops(), peak = cpu::probe_peak(0.3);
+  // Nothing has measured a GPU's peak: its share of it stays 0, which is not shown.
+  const double flops = account(*model_).training_flops(), peak = device_.kind == Device::cpu ? cpu::probe_peak(0.3) : 0;
   std::fflush(stdout);
   int code = 0;
   start_timing();
@@ -253,8 +274,11 @@ int Run::operator()() {
       if (due(config_.train.sample_every)) progress.pause(), sample();
     }
   }
-  std::fputs(time_table(stop_timing()).c_str(), stdout);
+  std::fputs(time_table(stop_timing(), device_).c_str(), stdout);
   std::printf("memory:     %s resident at most\n", short_bytes(double(peak_resident())).c_str());
+  if (device_.kind != Device::cpu)
+    std::printf("            %s of %s for a step on the GPU\n", short_bytes(double(trainer_->arena().extent())).c_str(),
+                short_bytes(double(find_gpus().found[size_t(device_.index)].memory)).c_str());
   if (!validation_.empty()) std::printf("validation: %s\n", validation_.c_str());
   std::printf("checkpoint: %s/checkpoints/step-%lld\nlog:        %s/log.jsonl\n", config_.train.out.c_str(),
               static_cast<long long>(state_.step), config_.train.out.c_str());

@@ -7,34 +7,17 @@
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "core/profile.h"
-#include "moe/statistics.h"
+#include "ops/accumulate.h"
 #include "ops/elementwise.h"
 #include "ops/grad_norm.h"
 #include "ops/linear_cross_entropy.h"
 
 namespace agon {
 
-/// What the micro-batches of one step add up to.
-struct Trainer::Sums {
-  double loss = 0;
-  int64_t competing = 0;                 // layers, counted in every micro-batch
-  std::map<std::string, double> losses;  // means over layers
-  // Statistics::scalars, and the layers (counted by their micro-batches' shares) that have each; and all with experts.
-  std::map<std::string, std::pair<double, double>> routing;
-  double layers = 0;
-  std::vector<std::vector<double>> load, chosen;  // per block, empty for dense ones; before dropping: chosen
-  std::vector<std::vector<Tensor>> candidates;    // per block: of each micro-batch, outside the arena
-};
-
 namespace {
 
-/// sum += t, element by element; an empty sum is one of zeros.
-void accumulate(std::vector<double>& sum, const Tensor& t) {
-  sum.resize(size_t(t.size()));
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += t.data<const double>()[i];
-}
-
-bool finite(const Tensor& x) {
+bool finite(const Tensor& there) {
+  const Tensor x = on_host(there);
   return visit_float(x.dtype(), [&]<class T>() {
     for (const T v : x.data<const T>())
       if (!std::isfinite(float(v))) return false;
@@ -43,6 +26,14 @@ bool finite(const Tensor& x) {
 }
 
 }  // namespace
+
+void Trainer::Kept::add(const Tensor& t) {
+  const Arena::Outside outside;
+  if (tensors.size() == used) tensors.emplace_back();
+  Tensor& kept = tensors[used++];
+  if (!kept || kept.shape() != t.shape()) kept = Tensor(t.shape(), t.dtype(), t.device());
+  copy(kept, t);
+}
 
 std::string first_non_finite_in(LanguageModel& model, const Sequences& at, const RouterContext& context) {
   std::string found;
@@ -67,7 +58,14 @@ Trainer::Trainer(const Config& config, LanguageModel& model, Optimizer& optimize
       model_(model),
       optimizer_(optimizer),
       data_(data),
-      schedule_(config.competing_layers(), config.train.steps, uint64_t(config.seed)) {}
+      schedule_(config.competing_layers(), config.train.steps, uint64_t(config.seed)),
+      arena_(model.device()),
+      log_(model.device()),
+      total_({1}, DType::f64, model.device()),
+      candidates_(model.blocks().size()) {
+  for (const Block& block : model.blocks())
+    chosen_.push_back(block.experts ? Tensor({config.moe.layer.experts}, DType::f64, model.device()) : Tensor());
+}
 
 void Trainer::restore(CompetitionSchedule::State schedule, const std::string& source) {
   schedule_ = CompetitionSchedule(config_.competing_layers(), config_.train.steps, uint64_t(config_.seed),
@@ -82,113 +80,123 @@ RouterContext Trainer::context(int64_t step) const {
   return c;
 }
 
-void Trainer::forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share,
-                               Sums& sums) {
+void Trainer::begin() {
+  for (Parameter* p : optimizer_.parameters()) p->has_grad = false;
+  log_.clear();
+  fill(total_, 0);
+  for (const Tensor& chosen : chosen_) fill(chosen, 0);
+  for (Kept& of_layer : candidates_) of_layer.used = 0;
+}
+
+/// From here to the log's read() nothing crosses between host and device, once the batch is there.
+NumbersOfMicro Trainer::forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule,
+                                         double share) {
   RouterContext where = context(step);
   where.schedule = &schedule;
-  const Sequences at = sequences_of(batch);
-  sums.load.resize(model_.blocks().size());
-  sums.chosen.resize(model_.blocks().size());
-  sums.candidates.resize(model_.blocks().size());
-  std::vector<Tensor> counts_so_far;
-  for (size_t i = 0; i < sums.chosen.size(); ++i) {
-    if (model_.blocks()[i].experts) sums.chosen[i].resize(size_t(config_.moe.layer.experts));
-    counts_so_far.push_back(tensor_of(sums.chosen[i]));
-  }
+  const Sequences at = sequences_of(batch, model_.device());
+  const Tensor target = on_device(batch.target, model_.device());
   Tape tape(optimizer_.parameters());
-  const auto fail = [&] {
-    const std::string found = first_non_finite_in(model_, at, where);
-    throw Error(text("step ", step + 1, ": the loss is not finite; first found in the ",
-                     found.empty() ? "head or a routing loss" : found, "; the optimizer was not applied"));
-  };
   Passed passed;
   try {
-    passed = model_(at, where, nullptr, {}, counts_so_far);
+    passed = model_(at, where, nullptr, {}, chosen_);
   } catch (const UserError&) { throw; } catch (const Error&) {
-    if (first_non_finite_in(model_, at, where).empty()) throw;  // not what this is about
-    fail();
+    std::string found;
+    try {
+      found = first_non_finite_in(model_, at, where);
+    } catch (const Error&) {  // what failed before matters more
+    }
+    if (found.empty()) throw;  // not what this is about
+    refuse_loss(step, found);
   }
   CrossEntropy head;
   {
     const Part part("head");
-    head = linear_cross_entropy(passed.hidden, model_.head(), batch.target, double(data_.tokens_per_step()));
+    head = linear_cross_entropy(passed.hidden, model_.head(), target, double(data_.tokens_per_step()));
   }
-  sums.loss += head.loss.item();
+  NumbersOfMicro m;
+  m.loss = log_.add(head.loss);
+  m.layers.resize(passed.losses.size());
   // A loss of a layer is a mean over this micro-batch's tokens: it counts by their share of the step's.
   Tensor total = head.loss;
-  std::map<std::string, std::pair<double, int>> seen;  // sum and number of layers
-  for (const Losses& layer : passed.losses)
-    for (const Loss& loss : layer) {
+  for (size_t i = 0; i < passed.losses.size(); ++i)
+    for (const Loss& loss : passed.losses[i]) {
       total = add(total, scale(loss.value, loss.coefficient * share));
-      auto& [sum, layers] = seen[loss.name];
-      sum += loss.value.item();
-      ++layers;
+      m.layers[i].losses.emplace_back(loss.name, log_.add(loss.value));
     }
-  for (const auto& [name, figure] : seen) sums.losses[name] += share * figure.first / figure.second;
-  if (!std::isfinite(total.item())) fail();
+  m.total = log_.add(total);
+  accumulate(total_, total);
   for (size_t i = 0; i < passed.statistics.size(); ++i) {
-    const Statistics& figures = passed.statistics[i];
-    if (!figures.load) continue;
-    accumulate(sums.load[i], figures.load);
-    accumulate(sums.chosen[i], figures.chosen);
-    if (figures.candidates) {
-      const Arena::Outside outside;
-      sums.candidates[i].push_back(clone(figures.candidates));
-    }
-    sums.competing += figures.scalars.contains("agreement");
-    for (const auto& [name, value] : figures.scalars) {
-      auto& [sum, weight] = sums.routing[name];
-      sum += value * share;
-      weight += share;
-    }
-    sums.layers += share;
+    const Statistics& s = passed.statistics[i];
+    if (!s.load) continue;
+    m.layers[i].load = log_.add(s.load);
+    m.layers[i].figures = s.figures.names;
+    m.layers[i].values = log_.add(s.figures.values);
+    accumulate(chosen_[i], s.chosen);
+    if (s.candidates) candidates_[i].add(s.candidates);
   }
   tape.backward(total);
+  return m;
 }
 
-StepReport Trainer::step(int64_t step, int64_t data_step) {
-  const auto start = std::chrono::steady_clock::now();
-  const int64_t micro_batch = config_.train.micro_batch ? config_.train.micro_batch : config_.train.batch;
-  const int64_t micros = config_.train.batch / micro_batch;
-  for (Parameter* p : optimizer_.parameters()) p->has_grad = false;
-  Sums sums;
-  for (int64_t micro = 0; micro < micros; ++micro)
+void Trainer::refuse_loss(int64_t step, const std::string& found) {
+  throw Error(text("step ", step + 1, ": the loss is not finite; first found in the ",
+                   found.empty() ? "head or a routing loss" : found, "; the optimizer was not applied"));
+}
+
+Batch Trainer::batch(int64_t data_step, int64_t micro) const {
+  const Part part("data");
+  return data_.batch(data_step, {micro, micro_batches(), 0, 1});
+}
+
+/// Throws where the log says that the device has left the optimizer out.
+void Trainer::check_finite(int64_t step, int64_t data_step, const std::vector<NumbersOfMicro>& micros, double loss,
+                           double gradient_norm) {
+  if (!std::isfinite(loss)) {
+    const auto first =
+        std::ranges::find_if(micros, [&](const NumbersOfMicro& m) { return !std::isfinite(log_.value(m.total)); });
+    RouterContext where = context(step);
+    where.schedule = &schedule_;
+    std::string found;
     arena_([&] {
-      Batch batch;
-      {
-        const Part part("data");
-        batch = data_.batch(data_step, {micro, micros, 0, 1});
-      }
-      forward_backward(batch, step, schedule_, 1.0 / double(micros), sums);
+      const Batch again = batch(data_step, first == micros.end() ? 0 : first - micros.begin());
+      found = first_non_finite_in(model_, sequences_of(again, model_.device()), where);
     });
-  const Optimizer::Outcome outcome = optimizer_.update(step, config_.train.steps);
-  if (!outcome.finite) {
+    refuse_loss(step, found);
+  }
+  if (!std::isfinite(gradient_norm)) {
     const Parameter* p = first_non_finite(optimizer_.parameters());
     throw Error(text("step ", step + 1, ": the gradient is not finite; first found in the gradient of ",
                      p ? p->name : std::string("(its norm overflows)"), "; the optimizer was not applied"));
   }
-  for (size_t i = 0; i < sums.chosen.size(); ++i)
-    if (const auto& layer = model_.blocks()[i].experts) {
-      layer->router().after_step({tensor_of(sums.chosen[i]), std::move(sums.candidates[i]), self_.get()});
-    }
+}
 
+StepReport Trainer::step(int64_t step, int64_t data_step) {
+  const auto start = std::chrono::steady_clock::now();
+  begin();
+  std::vector<NumbersOfMicro> micros;
+  for (int64_t micro = 0; micro < micro_batches(); ++micro)
+    arena_([&] {
+      micros.push_back(forward_backward(batch(data_step, micro), step, schedule_, 1.0 / double(micro_batches())));
+    });
   StepReport r;
+  StepLog::Place square_sum;
+  arena_([&] {
+    const Optimizer::Outcome outcome = optimizer_.update(step, config_.train.steps, total_);
+    square_sum = log_.add(outcome.square_sum);
+    r.rate = outcome.rate;
+  });
+  const StepLog::Place total = log_.add(total_);
+  log_.read();
+  r.gradient_norm = std::sqrt(log_.value(square_sum));
+  check_finite(step, data_step, micros, log_.value(total), r.gradient_norm);
+  for (size_t i = 0; i < chosen_.size(); ++i)
+    if (const auto& layer = model_.blocks()[i].experts) {
+      const auto& [tensors, used] = candidates_[i];
+      layer->router().after_step({chosen_[i], {tensors.begin(), tensors.begin() + std::ptrdiff_t(used)}, self_.get()});
+    }
   r.step = step + 1;
-  r.loss = sums.loss;
-  r.rate = outcome.rate;
-  r.gradient_norm = outcome.gradient_norm;
   r.tokens = data_.tokens_per_step();
-  r.losses = std::move(sums.losses);
-  for (auto& load : sums.load)
-    if (!load.empty()) r.load.push_back(std::move(load));
-  for (const auto& [name, figure] : sums.routing)  // a number of experts that no token of a layer has counts as 0 there
-    r.routing[name] = figure.first / (name.starts_with("tokens_with_") ? sums.layers : figure.second);
-  r.dropped = r.routing["dropped"];
-  r.competing = sums.competing / micros;
-  std::map<std::string, double> loads;  // of the whole step's, not of its micro-batches'
-  for (const auto& load : r.load)
-    for (const auto& [name, value] : load_figures(tensor_of(load))) loads[name] += value / double(r.load.size());
-  for (const auto& [name, value] : loads) r.routing[name] = value;
+  add_up(log_, micros, r);
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return r;
 }
@@ -201,11 +209,11 @@ size_t Trainer::measure(int64_t sequences) {
   for (const auto& [layer, rate] : rates)
     worst.layers[layer].events.assign(rate.rate > 0 && competing++ < schedule_.cap(), 0);
   const CompetitionSchedule measured(rates, 1, 0, std::move(worst), "the measured step");
-  Arena arena;
+  begin();
+  Arena arena(0, model_.device());
   {
     const Arena::Scope scope(arena);
-    Sums sums;
-    forward_backward(data_.sequences(0, sequences), 0, measured, 1, sums);
+    forward_backward(data_.sequences(0, sequences), 0, measured, 1);
   }
   for (Parameter* p : optimizer_.parameters()) p->has_grad = false;
   return arena.extent();

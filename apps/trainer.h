@@ -4,12 +4,17 @@
 #include "apps/model.h"
 #include "apps/optimizer.h"
 #include "apps/step.h"
+#include "apps/step_numbers.h"
+#include "core/copy.h"
 #include "moe/schedule.h"
 
 namespace agon {
 
-/// The tokens of a batch as the model takes them.
-inline Sequences sequences_of(const Batch& b) { return {b.token, b.position, b.offsets, b.first_row}; }
+/// The tokens of a batch as a model on `device` takes them.
+inline Sequences sequences_of(const Batch& b, Device device) {
+  return {on_device(b.token, device), on_device(b.position, device), b.offsets, b.first_row,
+          on_device(b.offsets, device)};
+}
 
 /// Where a number that is not finite first appears: "parameter blocks.0.attention.query.weight", "output of
 /// blocks.3.feed_forward", or "" when everything up to the hidden state is finite.
@@ -33,9 +38,21 @@ class Trainer {
   void restore(CompetitionSchedule::State schedule, const std::string& source);
 
  private:
-  struct Sums;
-  void forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share,
-                        Sums& sums);
+  /// Copies that outlive a step's arena; the next step uses their blocks again.
+  struct Kept {
+    std::vector<Tensor> tensors;
+    size_t used = 0;
+    void add(const Tensor& t);
+  };
+  int64_t micro_batches() const {
+    return config_.train.micro_batch ? config_.train.batch / config_.train.micro_batch : 1;
+  }
+  Batch batch(int64_t data_step, int64_t micro) const;
+  void begin();
+  NumbersOfMicro forward_backward(const Batch& batch, int64_t step, const CompetitionSchedule& schedule, double share);
+  [[noreturn]] static void refuse_loss(int64_t step, const std::string& found);
+  void check_finite(int64_t step, int64_t data_step, const std::vector<NumbersOfMicro>& micros, double loss,
+                    double gradient_norm);
   RouterContext context(int64_t step) const;
 
   Config config_;
@@ -44,6 +61,10 @@ class Trainer {
   const TrainingData& data_;
   CompetitionSchedule schedule_;
   Step arena_;
+  StepLog log_;
+  Tensor total_;                  // [1] f64: the step's loss, which the update depends on
+  std::vector<Tensor> chosen_;    // [E] f64 per block, empty for dense ones: Statistics::chosen summed
+  std::vector<Kept> candidates_;  // per block: Statistics::candidates of the micro-batches
   std::unique_ptr<Communicator> self_ = make_self_communicator();  // one rank
 };
 

@@ -121,7 +121,8 @@ void load_model(const Checkpoint& checkpoint, LanguageModel& model, const Config
   if (saved) forget_thresholds(model, *saved);
 }
 
-LoadedModel open_model(const std::string& path, const std::vector<std::string>& overrides, Communicator& comm) {
+LoadedModel open_model(const std::string& path, const std::vector<std::string>& overrides, Communicator& comm,
+                       bool here) {
   std::vector<std::string> skipped;
   const Checkpoint checkpoint = open_checkpoint(path, &skipped);
   for (const std::string& line : skipped) std::fprintf(stderr, "agon: %s\n", line.c_str());
@@ -130,11 +131,13 @@ LoadedModel open_model(const std::string& path, const std::vector<std::string>& 
   const std::string source = checkpoint.path() + " (its configuration)";
   loaded.saved = saved_config(checkpoint.config(), source);
   loaded.config = parse_saved_config(checkpoint.config(), source, overrides);
+  const Device device = here ? Device{} : loaded.config.use_device();
   set_threads(int(loaded.config.threads));
   loaded.state = TrainingState::from_json(checkpoint.state(), checkpoint.path());
   loaded.tokenizer = tokenizer_from_json(loaded.state.tokenizer, checkpoint.path());
   loaded.model = std::make_unique<LanguageModel>(loaded.config, loaded.tokenizer->vocabulary(), comm);
   load_model(checkpoint, *loaded.model, &loaded.saved);
+  move_to(*loaded.model, device);
   return loaded;
 }
 

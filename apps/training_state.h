@@ -45,7 +45,9 @@ struct LoadedModel {
   std::string path;  // of the checkpoint
 };
 
-/// Opens CKPT (a checkpoint's folder, a run directory, RUN/best), with overrides of its configuration.
-LoadedModel open_model(const std::string& path, const std::vector<std::string>& overrides, Communicator& comm);
+/// Opens CKPT (a checkpoint's folder, a run directory, RUN/best), with overrides of its configuration; the model is on
+/// the device it names. `here`: on the CPU whatever it names, for those who only look.
+LoadedModel open_model(const std::string& path, const std::vector<std::string>& overrides, Communicator& comm,
+                       bool here = false);
 
 }  // namespace agon

@@ -9,8 +9,8 @@ void Allocate::cuda(std::shared_ptr<std::byte>& block, Device device, size_t byt
   const cudaError_t code = cudaMalloc(&p, round_up(bytes));
   if (code == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    throw Error(text("out of memory: ", bytes, " bytes wanted on ", device, ", ", free_memory(device),
-                     " are free; a smaller train.micro_batch takes less (--dry-run shows what takes how much)"));
+    throw OutOfMemory(text("out of memory: ", bytes, " bytes wanted on ", device, ", ", free_memory(device),
+                           " are free; a smaller train.micro_batch takes less (--dry-run shows what takes how much)"));
   }
   cuda::check_call(code);
   // Freeing waits for the work that may still use the block.

@@ -14,8 +14,14 @@ constexpr size_t round_up(size_t bytes) {
   return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+/// A GPU has too little memory left: something to configure otherwise.
+class OutOfMemory : public UserError {
+ public:
+  using UserError::UserError;
+};
+
 /// An owned block of memory on a device, aligned to kAlignment; contents undefined.
-/// Throws Error naming the bytes wanted when there is no memory left.
+/// Throws Error, on a GPU OutOfMemory, naming the bytes wanted when there is no memory left.
 std::shared_ptr<std::byte> allocate_block(Device device, size_t bytes);
 
 struct Allocate {

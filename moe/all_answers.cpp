@@ -16,17 +16,23 @@ namespace {
 /// Rows [first, first + n) of a matrix, copied.
 Tensor some_rows(const Tensor& x, int64_t first, int64_t n) {
   Tensor rows({n, x.shape(1)}, x.dtype(), x.device());
-  visit_float(x.dtype(), [&]<class T>() {
-    std::copy_n(x.data<const T>().data() + first * x.shape(1), n * x.shape(1), rows.data<T>().data());
-  });
+  run<MatrixPart::Take>(x.device(), rows, x, first, 0);
   return rows;
 }
 
 /// [e+1] i32: n rows, all of them expert e's.
-Tensor all_for(int64_t e, int64_t experts, int64_t n) {
-  Tensor offsets({experts + 1}, DType::i32);
-  for (int64_t i = 0; i <= experts; ++i) offsets.data<int32_t>()[size_t(i)] = i > e ? int32_t(n) : 0;
+Tensor all_for(int64_t e, int64_t experts, int64_t n, Device device) {
+  Tensor offsets({experts + 1}, DType::i32, device);
+  run<RowsOfOne>(device, offsets, e, n);
   return offsets;
+}
+
+/// Calls f(a row's elements in the part, in the whole) for every row of the part.
+template <class P, class W, class F>
+void each_row(const Tensor& part, const Tensor& whole, int64_t row, int64_t column, F&& f) {
+  const int64_t n = part.shape(0), m = part.shape(1), width = whole.shape(1);
+  for (int64_t i = 0; i < n; ++i)
+    f(part.data<P>().data() + i * m, whole.data<W>().data() + (row + i) * width + column, m);
 }
 
 /// What all_answer_scores does on one rank: its experts and some tokens.
@@ -61,7 +67,7 @@ struct LocalAnswers {
     a.before = Tensor({n, experts.up.value.shape(1)}, x.dtype(), x.device());
     run<GroupedLinear::Forward>(x.device(), a.before, x, experts.up, offsets, experts.up_bias);
     a.hidden = Tensor({n, experts.hidden()}, x.dtype(), x.device());
-    run<ExpertFfn::Activate>(x.device(), a.hidden, a.before, experts.activation);
+    ExpertFfn::activate(a.hidden, a.before, experts.activation);
     if (!keep) a.before = {};
     a.rows = Tensor(x.shape(), x.dtype(), x.device());
     run<GroupedLinear::Forward>(x.device(), a.rows, a.hidden, experts.down, offsets, experts.down_bias);
@@ -74,11 +80,9 @@ struct LocalAnswers {
     Tensor all({x.shape(0), E}, accumulator_dtype(x.dtype()), x.device());
     each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
       const int64_t n = rows.shape(0);
-      const Tensor column({n}, all.dtype(), x.device());
-      run<AnswerScores::Forward>(x.device(), column, answers(rows, all_for(e, E, n), false).rows, score);
-      visit_accumulator(all.dtype(), [&]<class A>() {
-        for (int64_t i = 0; i < n; ++i) all.data<A>()[size_t((first + i) * E + e)] = column.data<const A>()[size_t(i)];
-      });
+      const Tensor column({n, 1}, all.dtype(), x.device());
+      run<AnswerScores::Forward>(x.device(), column, answers(rows, all_for(e, E, n, x.device()), false).rows, score);
+      run<MatrixPart::Put>(x.device(), all, column, first, e);
     });
     return all;
   }
@@ -89,34 +93,26 @@ struct LocalAnswers {
     Tensor x;                             // to be written
   };
   void backward(const Tensor& x, const Tensor& dscores, const Into& into) const {
-    const int64_t E = experts.experts(), D = x.shape(1);
+    const int64_t E = experts.experts();
     Tensor sum;  // of the experts' dx for the tokens of a chunk, rounded once
     each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
       const int64_t n = rows.shape(0);
       const Device at = x.device();
-      const Tensor offsets = all_for(e, E, n), column({n}, dscores.dtype(), at);
-      visit_accumulator(dscores.dtype(), [&]<class A>() {
-        for (int64_t i = 0; i < n; ++i)
-          column.data<A>()[size_t(i)] = dscores.data<const A>()[size_t((first + i) * E + e)];
-      });
+      const Tensor offsets = all_for(e, E, n, at), column({n, 1}, dscores.dtype(), at);
+      run<MatrixPart::Take>(at, column, dscores, first, e);
       const Answers a = answers(rows, offsets, true);
       run<AnswerScores::Backward>(at, a.rows, column, a.rows, score);  // an element is read before it is written
       if (into.down) run<GroupedLinear::Weight>(at, into.down, true, a.rows, a.hidden, offsets);
       if (into.down_bias) run<GroupedLinear::Bias>(at, into.down_bias, true, a.rows, offsets);
       run<GroupedLinear::Input>(at, a.hidden, a.rows, experts.down, offsets);
-      run<ExpertFfn::ActivateBackward>(at, a.before, a.hidden, experts.activation);
+      ExpertFfn::activate_backward(a.before, a.hidden, experts.activation);
       if (into.up) run<GroupedLinear::Weight>(at, into.up, true, a.before, rows, offsets);
       if (into.up_bias) run<GroupedLinear::Bias>(at, into.up_bias, true, a.before, offsets);
       if (!into.x) return;
       run<GroupedLinear::Input>(at, a.rows, a.before, experts.up, offsets);
       if (e == 0) sum = Tensor(rows.shape(), accumulator_dtype(x.dtype()), at).zero();
-      visit_float(x.dtype(), [&]<class T>() {
-        using A = Accumulator<T>;
-        A* const to = sum.data<A>().data();
-        const T* const from = a.rows.data<const T>().data();
-        for (int64_t i = 0; i < n * D; ++i) to[i] += A(from[i]);
-        if (e + 1 == E) std::transform(to, to + n * D, into.x.data<T>().data() + first * D, [](A v) { return T(v); });
-      });
+      run<Sum>(at, sum, sum, a.rows);
+      if (e + 1 == E) run<MatrixPart::Put>(at, into.x, sum, first, 0);
     });
   }
 };
@@ -124,7 +120,7 @@ struct LocalAnswers {
 /// The tokens of rank r, on every rank.
 Tensor tokens_of(int r, const Tensor& x, const std::vector<int64_t>& tokens, Communicator& comm) {
   if (comm.size() == 1) return x;
-  const Tensor there = r == comm.rank() ? x : Tensor({tokens[size_t(r)], x.shape(1)}, x.dtype());
+  const Tensor there = r == comm.rank() ? x : Tensor({tokens[size_t(r)], x.shape(1)}, x.dtype(), x.device());
   comm.broadcast(there, r);
   return there;
 }
@@ -137,26 +133,25 @@ std::vector<int64_t> tokens_per_rank(const Tensor& x, Communicator& comm) {
 
 /// [size * T, e], the experts of rank after rank, <-> [T, E].
 void move_blocks(const Tensor& blocks, const Tensor& whole, int ranks, bool to_whole) {
-  const int64_t T = whole.shape(0), E = whole.shape(1), each = E / ranks;
-  visit_accumulator(whole.dtype(), [&]<class A>() {
-    for (int64_t r = 0; r < ranks; ++r)
-      for (int64_t t = 0; t < T; ++t) {
-        A* const block = blocks.data<A>().data() + (r * T + t) * each;
-        A* const row = whole.data<A>().data() + t * E + r * each;
-        to_whole ? std::copy_n(block, each, row) : std::copy_n(row, each, block);
-      }
-  });
+  const int64_t T = whole.shape(0), each = whole.shape(1) / ranks;
+  const Device at = whole.device();
+  const Tensor block({T, each}, whole.dtype(), at);
+  for (int64_t r = 0; r < ranks; ++r) {
+    run<MatrixPart::Take>(at, block, to_whole ? blocks : whole, to_whole ? r * T : 0, to_whole ? 0 : r * each);
+    run<MatrixPart::Put>(at, to_whole ? whole : blocks, block, to_whole ? 0 : r * T, to_whole ? r * each : 0);
+  }
 }
 
 /// Rows one after the other.
 Tensor stacked(const std::vector<Tensor>& parts, int64_t width) {
   int64_t n = 0;
   for (const Tensor& p : parts) n += p.shape(0);
-  Tensor all({n, width}, parts.front().dtype());
-  visit_accumulator(all.dtype(), [&]<class A>() {
-    auto to = all.data<A>().begin();
-    for (const Tensor& p : parts) to = std::ranges::copy(p.data<const A>(), to).out;
-  });
+  Tensor all({n, width}, parts.front().dtype(), parts.front().device());
+  n = 0;
+  for (const Tensor& p : parts) {
+    run<MatrixPart::Put>(all.device(), all, p, n, 0);
+    n += p.shape(0);
+  }
   return all;
 }
 
@@ -167,7 +162,7 @@ Tensor answer_scores_of_all(const Tensor& x, const LocalAnswers& local, Communic
   std::vector<Tensor> there;
   for (int r = 0; r < comm.size(); ++r) there.push_back(local.scores(tokens_of(r, x, tokens, comm)));
   const Tensor blocks = comm.all_to_all(stacked(there, each), tokens, mine);
-  Tensor all({T, each * comm.size()}, blocks.dtype());
+  Tensor all({T, each * comm.size()}, blocks.dtype(), blocks.device());
   move_blocks(blocks, all, comm.size(), true);
   return all;
 }
@@ -177,7 +172,7 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
                        bool wants_x, Communicator& comm) {
   const auto with_x = [&](const Tensor& tokens) {
     LocalAnswers::Into all = into;
-    if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype());
+    if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype(), x.device());
     return all;
   };
   if (comm.size() == 1) {
@@ -187,7 +182,7 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
   }
   const int64_t T = x.shape(0), each = local.experts.experts();
   const std::vector<int64_t> tokens = tokens_per_rank(x, comm), mine(size_t(comm.size()), T);
-  const Tensor leaving({T * comm.size(), each}, dscores.dtype());
+  const Tensor leaving({T * comm.size(), each}, dscores.dtype(), dscores.device());
   move_blocks(leaving, dscores, comm.size(), false);
   const Tensor arrived = comm.all_to_all(leaving, mine, tokens);
   Tensor dx;
@@ -196,10 +191,7 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
     const Tensor there = tokens_of(r, x, tokens, comm);
     const LocalAnswers::Into all = with_x(there);
     const int64_t n = tokens[size_t(r)];
-    const Tensor part({n, each}, dscores.dtype());
-    visit_accumulator(part.dtype(), [&]<class A>() {
-      std::copy_n(arrived.data<const A>().data() + first * each, n * each, part.data<A>().data());
-    });
+    const Tensor part = some_rows(arrived, first, n);
     local.backward(there, part, all);
     comm.all_reduce(all.x);
     if (r == comm.rank()) dx = all.x;
@@ -209,6 +201,31 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
 }
 
 }  // namespace
+
+void MatrixPart::Take::cpu(const Tensor& part, const Tensor& whole, int64_t row, int64_t column) {
+  visit_float(part.dtype(), [&]<class P>() {
+    visit_float(whole.dtype(), [&]<class W>() {
+      each_row<P, const W>(part, whole, row, column, [](P* to, const W* from, int64_t m) {
+        std::transform(from, from + m, to, [](W v) { return convert<P>(v); });
+      });
+    });
+  });
+}
+
+void MatrixPart::Put::cpu(const Tensor& whole, const Tensor& part, int64_t row, int64_t column) {
+  visit_float(part.dtype(), [&]<class P>() {
+    visit_float(whole.dtype(), [&]<class W>() {
+      each_row<const P, W>(part, whole, row, column, [](const P* from, W* to, int64_t m) {
+        std::transform(from, from + m, to, [](P v) { return convert<W>(v); });
+      });
+    });
+  });
+}
+
+void RowsOfOne::cpu(const Tensor& offsets, int64_t expert, int64_t n) {
+  const auto offset = offsets.data<int32_t>();
+  for (size_t i = 0; i < offset.size(); ++i) offset[i] = int64_t(i) > expert ? int32_t(n) : 0;
+}
 
 Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes,
                          Communicator& comm, bool differentiable) {

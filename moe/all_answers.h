@@ -12,4 +12,23 @@ namespace agon {
 Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes,
                          Communicator& comm, bool differentiable);
 
+/// The part [n, m] of a matrix that starts at (row, column), in a tensor of its own, and back; floats are rounded to
+/// the dtype they go to.
+struct MatrixPart {
+  struct Take {
+    static void cpu(const Tensor& part, const Tensor& whole, int64_t row, int64_t column);
+    static void cuda(const Tensor& part, const Tensor& whole, int64_t row, int64_t column);
+  };
+  struct Put {
+    static void cpu(const Tensor& whole, const Tensor& part, int64_t row, int64_t column);
+    static void cuda(const Tensor& whole, const Tensor& part, int64_t row, int64_t column);
+  };
+};
+
+/// offsets [e+1] i32: n rows, all of them one expert's.
+struct RowsOfOne {
+  static void cpu(const Tensor& offsets, int64_t expert, int64_t n);
+  static void cuda(const Tensor& offsets, int64_t expert, int64_t n);
+};
+
 }  // namespace agon

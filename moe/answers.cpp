@@ -1,7 +1,6 @@
 #include "moe/answers.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "autograd/tape.h"
 #include "core/parallel.h"
@@ -12,55 +11,12 @@ namespace {
 
 constexpr int64_t kRows = 32;  // of a task
 
-/// max(v, 0) + log1p(exp(-|v|)): no overflow.
-template <class A>
-A softplus(A v) {
-  return std::max(v, A(0)) + std::log1p(std::exp(-std::abs(v)));
-}
-
-template <class A>
-A logistic(A v) {
-  return A(1) / (A(1) + std::exp(-v));
-}
-
-/// The sum of f over a row.
-template <class A, class T, class F>
-A sum_of(const T* o, int64_t D, F f) {
-  A sum = 0;
-  for (int64_t d = 0; d < D; ++d) sum += f(A(o[d]));
-  return sum;
-}
-
+/// The sum over a row of what its score adds up.
 template <class A, class T>
-A score_of(const T* o, int64_t D, AnswerScore score) {
-  switch (score) {
-    case AnswerScore::softplus_mean:
-      return sum_of<A>(o, D, softplus<A>) / A(D);
-    case AnswerScore::l2_norm:
-      return std::sqrt(sum_of<A>(o, D, [](A v) { return v * v; }));
-    case AnswerScore::silu_mean:
-      return sum_of<A>(o, D, [](A v) { return v * logistic(v); }) / A(D);
-    case AnswerScore::relu_mean:
-      return sum_of<A>(o, D, [](A v) { return v < A(0) ? A(0) : v; }) / A(D);  // NaN stays NaN
-  }
-  return A(0);
-}
-
-template <class A>
-A slope_of(A v, AnswerScore score) {
-  switch (score) {
-    case AnswerScore::softplus_mean:
-      return logistic(v);
-    case AnswerScore::l2_norm:
-      return v;
-    case AnswerScore::silu_mean: {
-      const A s = logistic(v);
-      return s * (A(1) + v * (A(1) - s));
-    }
-    case AnswerScore::relu_mean:
-      return v > A(0) ? A(1) : A(0);
-  }
-  return A(0);
+A sum_of(const T* o, int64_t D, AnswerScore score) {
+  A sum = 0;
+  for (int64_t d = 0; d < D; ++d) sum += AnswerScores::term(A(o[d]), score);
+  return sum;
 }
 
 }  // namespace
@@ -83,7 +39,8 @@ void AnswerScores::Forward::cpu(const Tensor& scores, const Tensor& rows, Answer
     using A = Accumulator<T>;
     const T* const o = rows.data<const T>().data();
     parallel_ranges(rows.shape(0), kRows, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) scores.data<A>()[size_t(n)] = score_of<A>(o + n * D, D, score);
+      for (int64_t n = begin; n < end; ++n)
+        scores.data<A>()[size_t(n)] = finish(sum_of<A>(o + n * D, D, score), D, score);
     });
   });
 }
@@ -96,9 +53,9 @@ void AnswerScores::Backward::cpu(const Tensor& drows, const Tensor& dscores, con
     T* const out = drows.data<T>().data();
     parallel_ranges(rows.shape(0), kRows, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const A over = score == AnswerScore::l2_norm ? std::max(score_of<A>(o + n * D, D, score), A(1e-12)) : A(D);
-        const A each = dscores.data<const A>()[size_t(n)] / over;
-        for (int64_t d = 0; d < D; ++d) out[n * D + d] = T(each * slope_of(A(o[n * D + d]), score));
+        const A sum = score == AnswerScore::l2_norm ? sum_of<A>(o + n * D, D, score) : A(0);
+        const A each = dscores.data<const A>()[size_t(n)] / divisor(sum, D, score);
+        for (int64_t d = 0; d < D; ++d) out[n * D + d] = T(each * slope(A(o[n * D + d]), score));
       }
     });
   });

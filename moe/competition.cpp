@@ -5,6 +5,7 @@
 
 #include "autograd/tape.h"
 #include "core/copy.h"
+#include "moe/counts.h"
 #include "moe/dispatch.h"
 #include "moe/distillation.h"
 #include "moe/diversity.h"
@@ -30,34 +31,31 @@ Tensor constant_shares(const CompetitionOptions& options, const Tensor& answers)
   return shares(options, answers.detach());
 }
 
-/// Share of the pairs that are among `others` too.
-double agreement(const Pairs& pairs, const Selection& others) {
+}  // namespace
+
+void Agreement::cpu(const Tensor& figure, const Pairs& pairs, const Selection& others) {
   const auto offset = pairs.token_offsets.data<const int32_t>(), other = others.token_offsets.data<const int32_t>();
   const auto expert = pairs.expert.data<const int32_t>(), wanted = others.expert.data<const int32_t>();
   int64_t both = 0;
   for (size_t t = 0; t + 1 < offset.size(); ++t)
     for (auto i = size_t(offset[t]); i < size_t(offset[t + 1]); ++i)
       both += std::count(wanted.begin() + other[t], wanted.begin() + other[t + 1], expert[i]);
-  return offset.back() > 0 ? double(both) / double(offset.back()) : 1;
+  fill(figure, offset.back() > 0 ? double(both) / double(offset.back()) : 1);
 }
 
-/// Mean over the rows of KL(P ‖ uniform).
-double divergence_from_uniform(const Tensor& P) {
+void DivergenceFromUniform::cpu(const Tensor& figure, const Tensor& P) {
   const int64_t T = P.shape(0), E = P.shape(1);
-  return visit_accumulator(P.dtype(), [&]<class S>() {
+  visit_accumulator(P.dtype(), [&]<class S>() {
     const auto p = P.data<const S>();
-    return ordered_sum(T,
-                       [&](int64_t begin, int64_t end) {
-                         double sum = 0;
-                         for (auto i = size_t(begin * E); i < size_t(end * E); ++i)
-                           sum += p[i] > S(0) ? double(p[i]) * std::log(double(p[i]) * double(E)) : 0;
-                         return sum;
-                       }) /
-           double(std::max<int64_t>(T, 1));
+    const double all = ordered_sum(T, [&](int64_t begin, int64_t end) {
+      double sum = 0;
+      for (auto i = size_t(begin * E); i < size_t(end * E); ++i)
+        sum += p[i] > S(0) ? double(p[i]) * std::log(double(p[i]) * double(E)) : 0;
+      return sum;
+    });
+    fill(figure, all / double(std::max<int64_t>(T, 1)));
   });
 }
-
-}  // namespace
 
 void CompetitionOptions::visit(OptionVisitor& v) {
   v("temperature", temperature, Range::above(0),
@@ -138,11 +136,15 @@ Statistics describe_contest(const CompetitionOptions& options, const Pairs& pair
   Statistics s = describe(pairs, probabilities);
   const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
   const Selection first = first_choices(pairs.expert, pairs.token_offsets);
-  const Tensor everything = tensor_of<int32_t>({0, int32_t(T)});
+  const Tensor everything = one_scope(T, probabilities.device());
   s.chosen = count_experts(first.expert, first.token_offsets, everything, E).reshape({E});
   if (!routed) return s;
-  s.scalars["agreement"] = agreement(pairs, *routed);
-  s.scalars["affinity_kl"] = divergence_from_uniform(constant_shares(options, pairs.affinity));
+  const Device device = probabilities.device();
+  const Tensor agreement({1}, DType::f64, device), divergence({1}, DType::f64, device);
+  run<Agreement>(device, agreement, pairs, *routed);
+  run<DivergenceFromUniform>(device, divergence, constant_shares(options, pairs.affinity));
+  add_figure(s, "agreement", agreement);
+  add_figure(s, "affinity_kl", divergence);
   return s;
 }
 

@@ -55,4 +55,16 @@ Losses policy_losses(const CompetitionOptions& competition, LossOptions options,
 Statistics describe_contest(const CompetitionOptions& options, const Pairs& pairs, const Tensor& probabilities,
                             const Selection* routed);
 
+/// figure [1] f64: the share of the pairs that are among `others` too; 1 where there are none.
+struct Agreement {
+  static void cpu(const Tensor& figure, const Pairs& pairs, const Selection& others);
+  static void cuda(const Tensor& figure, const Pairs& pairs, const Selection& others);
+};
+
+/// figure [1] f64: the mean over the rows of KL(P ‖ uniform), P [T, E].
+struct DivergenceFromUniform {
+  static void cpu(const Tensor& figure, const Tensor& P);
+  static void cuda(const Tensor& figure, const Tensor& P);
+};
+
 }  // namespace agon

@@ -22,19 +22,24 @@ struct Dispatch {
   /// rows[n] = x[token of row n].
   struct Permute {
     static void cpu(const Tensor& rows, const Tensor& x, const Plan& plan);
+    static void cuda(const Tensor& rows, const Tensor& x, const Plan& plan);
   };
   /// y[t] = sum of (weight[i] times, unless weight is empty) rows[row of pair i] over the pairs i of t, ascending.
   struct Combine {
     static void cpu(const Tensor& y, const Tensor& rows, const Tensor& weight, const Plan& plan);
+    static void cuda(const Tensor& y, const Tensor& rows, const Tensor& weight, const Plan& plan);
   };
   /// drows[n] = weight[i] dy[t]; dweight[i] = <rows[n], dy[t]> for the pair i = (t, .) of row n.
   struct CombineBackward {
     static void cpu(const Tensor& drows, const Tensor& dweight, const Tensor& dy, const Tensor& rows,
                     const Tensor& weight, const Plan& plan);
+    static void cuda(const Tensor& drows, const Tensor& dweight, const Tensor& dy, const Tensor& rows,
+                     const Tensor& weight, const Plan& plan);
   };
   /// y[n] = x[index[n]], 0 where index[n] is negative or n is not below the length of index.
   struct Gather {
     static void cpu(const Tensor& y, const Tensor& x, const Tensor& index);
+    static void cuda(const Tensor& y, const Tensor& x, const Tensor& index);
   };
 };
 

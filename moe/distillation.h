@@ -10,4 +10,20 @@ namespace agon {
 Tensor distillation(const Tensor& q, const Tensor& P, const Tensor& expert, const Tensor& token_offsets,
                     const Tensor& scope_offsets, double theta);
 
+struct Distillation {
+  struct Forward {
+    static void cpu(const Tensor& loss, const Tensor& q, const Tensor& P, const Tensor& expert,
+                    const Tensor& token_offsets, const Tensor& scope_offsets, double theta);
+    static void cuda(const Tensor& loss, const Tensor& q, const Tensor& P, const Tensor& expert,
+                     const Tensor& token_offsets, const Tensor& scope_offsets, double theta);
+  };
+  /// dq = dy (2 (q - P) / (T E) + theta [chosen] 2 (q - P) weight).
+  struct Backward {
+    static void cpu(const Tensor& dq, const Tensor& dy, const Tensor& q, const Tensor& P, const Tensor& expert,
+                    const Tensor& token_offsets, const Tensor& scope_offsets, double theta);
+    static void cuda(const Tensor& dq, const Tensor& dy, const Tensor& q, const Tensor& P, const Tensor& expert,
+                     const Tensor& token_offsets, const Tensor& scope_offsets, double theta);
+  };
+};
+
 }  // namespace agon

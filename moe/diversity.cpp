@@ -55,71 +55,63 @@ std::vector<double> weight_of_tokens(const Plan& plan, const Tensor& scope_offse
   return weight;
 }
 
-struct Diversity {
-  struct Forward {
-    static void cpu(double& loss, const Tensor& rows, const Plan& plan, const std::vector<double>& weight) {
-      const int64_t T = plan.token_offsets.size() - 1;
-      visit_accumulator(accumulator_dtype(rows.dtype()), [&]<class A>() {
-        loss = ordered_sum(T, [&](int64_t begin, int64_t end) {
-          double sum = 0;
-          for (int64_t t = begin; t < end; ++t) {
-            const UnitRows<A> rows_of(rows, plan, t);
-            const size_t n = rows_of.u.size();
-            double cosines = 0;
-            for (size_t i = 0; i < n; ++i)
-              for (size_t j = i + 1; j < n; ++j) cosines += 2 * double(rows_of.dot(i, j));
-            if (n >= 2) sum += weight[size_t(t)] * cosines / double(n * (n - 1));
-          }
-          return sum;
-        });
-      });
-    }
-  };
-  /// drow = 2 slope weight / (n (n - 1)) · (G - u <u, G>) / ‖o‖, G the sum of the token's other unit rows.
-  struct Backward {
-    static void cpu(const Tensor& drows, double slope, const Tensor& rows, const Plan& plan,
-                    const std::vector<double>& weight) {
-      const int64_t D = rows.shape(1);
-      drows.zero();
-      visit_float(rows.dtype(), [&]<class T>() {
-        using A = Accumulator<T>;
-        parallel_ranges(plan.token_offsets.size() - 1, 32, [&](int64_t begin, int64_t end) {
-          std::vector<A> others(static_cast<size_t>(D));
-          for (int64_t t = begin; t < end; ++t) {
-            const UnitRows<A> of(rows, plan, t);
-            const size_t n = of.u.size();
-            if (n < 2) continue;
-            const A each = A(2 * slope * weight[size_t(t)] / double(n * (n - 1)));
-            for (size_t i = 0; i < n; ++i) {
-              std::ranges::fill(others, A(0));
-              A along = 0;
-              for (size_t j = 0; j < n; ++j) {
-                if (j == i) continue;
-                for (size_t d = 0; d < others.size(); ++d) others[d] += of.u[j][d];
-                along += of.dot(i, j);
-              }
-              T* const to = drows.data<T>().data() + of.row[i] * D;
-              for (size_t d = 0; d < others.size(); ++d)
-                to[d] = T(each * (others[d] - of.u[i][d] * along) / of.norm[i]);
-            }
-          }
-        });
-      });
-    }
-  };
-};
-
 }  // namespace
 
-Tensor diversity(const Tensor& rows, const Plan& plan, const Tensor& scope_offsets) {
-  double value = 0;
+void Diversity::Forward::cpu(const Tensor& loss, const Tensor& rows, const Plan& plan, const Tensor& scope_offsets) {
   const std::vector<double> weight = weight_of_tokens(plan, scope_offsets);
-  run<Diversity::Forward>(rows.device(), value, rows, plan, weight);
-  Tensor loss({1}, accumulator_dtype(rows.dtype()));
-  fill(loss, value);
-  return record("diversity", {&rows}, loss, [rows, plan, weight](Gradients& g, const Tensor& dy) {
+  visit_accumulator(accumulator_dtype(rows.dtype()), [&]<class A>() {
+    fill(loss, ordered_sum(plan.token_offsets.size() - 1, [&](int64_t begin, int64_t end) {
+           double sum = 0;
+           for (int64_t t = begin; t < end; ++t) {
+             const UnitRows<A> rows_of(rows, plan, t);
+             const size_t n = rows_of.u.size();
+             double cosines = 0;
+             for (size_t i = 0; i < n; ++i)
+               for (size_t j = i + 1; j < n; ++j) cosines += 2 * double(rows_of.dot(i, j));
+             if (n >= 2) sum += weight[size_t(t)] * cosines / double(n * (n - 1));
+           }
+           return sum;
+         }));
+  });
+}
+
+void Diversity::Backward::cpu(const Tensor& drows, const Tensor& dy, const Tensor& rows, const Plan& plan,
+                              const Tensor& scope_offsets) {
+  const int64_t D = rows.shape(1);
+  const double slope = dy.item();
+  const std::vector<double> weight = weight_of_tokens(plan, scope_offsets);
+  drows.zero();
+  visit_float(rows.dtype(), [&]<class T>() {
+    using A = Accumulator<T>;
+    parallel_ranges(plan.token_offsets.size() - 1, 32, [&](int64_t begin, int64_t end) {
+      std::vector<A> others(static_cast<size_t>(D));
+      for (int64_t t = begin; t < end; ++t) {
+        const UnitRows<A> of(rows, plan, t);
+        const size_t n = of.u.size();
+        if (n < 2) continue;
+        const A each = A(2 * slope * weight[size_t(t)] / double(n * (n - 1)));
+        for (size_t i = 0; i < n; ++i) {
+          std::ranges::fill(others, A(0));
+          A along = 0;
+          for (size_t j = 0; j < n; ++j) {
+            if (j == i) continue;
+            for (size_t d = 0; d < others.size(); ++d) others[d] += of.u[j][d];
+            along += of.dot(i, j);
+          }
+          T* const to = drows.data<T>().data() + of.row[i] * D;
+          for (size_t d = 0; d < others.size(); ++d) to[d] = T(each * (others[d] - of.u[i][d] * along) / of.norm[i]);
+        }
+      }
+    });
+  });
+}
+
+Tensor diversity(const Tensor& rows, const Plan& plan, const Tensor& scope_offsets) {
+  Tensor loss({1}, accumulator_dtype(rows.dtype()), rows.device());
+  run<Diversity::Forward>(rows.device(), loss, rows, plan, scope_offsets);
+  return record("diversity", {&rows}, loss, [rows, plan, scope_offsets](Gradients& g, const Tensor& dy) {
     Tensor drows(rows.shape(), rows.dtype(), rows.device());
-    run<Diversity::Backward>(rows.device(), drows, dy.item(), rows, plan, weight);
+    run<Diversity::Backward>(rows.device(), drows, dy, rows, plan, scope_offsets);
     g.add(rows, drows);
   });
 }

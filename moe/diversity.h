@@ -9,4 +9,18 @@ namespace agon {
 /// The released code divides by k² instead of k (k - 1).
 Tensor diversity(const Tensor& rows, const Plan& plan, const Tensor& scope_offsets);
 
+struct Diversity {
+  struct Forward {
+    static void cpu(const Tensor& loss, const Tensor& rows, const Plan& plan, const Tensor& scope_offsets);
+    static void cuda(const Tensor& loss, const Tensor& rows, const Plan& plan, const Tensor& scope_offsets);
+  };
+  /// drow = 2 dy weight / (n (n - 1)) · (G - u <u, G>) / ‖o‖, u the unit row of n, G the sum of the token's other ones.
+  struct Backward {
+    static void cpu(const Tensor& drows, const Tensor& dy, const Tensor& rows, const Plan& plan,
+                    const Tensor& scope_offsets);
+    static void cuda(const Tensor& drows, const Tensor& dy, const Tensor& rows, const Plan& plan,
+                     const Tensor& scope_offsets);
+  };
+};
+
 }  // namespace agon

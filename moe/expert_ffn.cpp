@@ -14,25 +14,27 @@
 
 namespace agon {
 
-void ExpertFfn::Activate::cpu(const Tensor& hidden, const Tensor& before, Activation activation) {
+void ExpertFfn::activate(const Tensor& hidden, const Tensor& before, Activation activation) {
+  const Device device = hidden.device();
   switch (activation) {
     case Activation::swiglu:
-      return Swiglu::Forward::cpu(hidden, before);
+      return run<Swiglu::Forward>(device, hidden, before);
     case Activation::gelu:
-      return Gelu::Forward::cpu(hidden, before);
+      return run<Gelu::Forward>(device, hidden, before);
     case Activation::relu:
-      return Relu::Forward::cpu(hidden, before);
+      return run<Relu::Forward>(device, hidden, before);
   }
 }
 
-void ExpertFfn::ActivateBackward::cpu(const Tensor& before, const Tensor& dhidden, Activation activation) {
+void ExpertFfn::activate_backward(const Tensor& before, const Tensor& dhidden, Activation activation) {
+  const Device device = before.device();
   switch (activation) {  // each reads an element for the last time before it writes it
     case Activation::swiglu:
-      return Swiglu::Backward::cpu(before, dhidden, before);
+      return run<Swiglu::Backward>(device, before, dhidden, before);
     case Activation::gelu:
-      return Gelu::Backward::cpu(before, dhidden, before);
+      return run<Gelu::Backward>(device, before, dhidden, before);
     case Activation::relu:
-      return Relu::Backward::cpu(before, dhidden, before);  // relu(x) > 0 where x > 0
+      return run<Relu::Backward>(device, before, dhidden, before);  // relu(x) > 0 where x > 0
   }
 }
 
@@ -84,7 +86,7 @@ Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const
     const Tensor rows({N, D}, x.dtype(), device), hidden({N, F}, x.dtype(), device);
     run<Dispatch::Permute>(device, rows, x, plan);
     run<GroupedLinear::Forward>(device, before, rows, up, plan.offsets, up_bias);
-    run<ExpertFfn::Activate>(device, hidden, before, activation);
+    ExpertFfn::activate(hidden, before, activation);
     run<GroupedLinear::Forward>(device, rows, hidden, down, plan.offsets, down_bias);
     run<Dispatch::Combine>(device, y, rows, weight, plan);
   }
@@ -97,7 +99,7 @@ Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const
                   run<GroupedLinear::Input>(at, dhidden, rows, down, plan.offsets);
                   {
                     const Tensor hidden(dhidden.shape(), x.dtype(), at), dweight(weight.shape(), weight.dtype(), at);
-                    run<ExpertFfn::Activate>(at, hidden, before, activation);
+                    ExpertFfn::activate(hidden, before, activation);
                     run<ExpertFfn::Weigh>(at, dweight, dhidden, rows, hidden, weight, down_bias, plan);
                     g.add(weight, dweight);
                     give_gradient(g, down, [&](const Tensor& d, bool add) {
@@ -107,8 +109,7 @@ Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const
                       run<GroupedLinear::Bias>(at, d, add, rows, plan.offsets);
                     });
                   }
-                  run<ExpertFfn::ActivateBackward>(at, before, dhidden,
-                                                   activation);  // a node runs once: nobody reads `before` again
+                  ExpertFfn::activate_backward(before, dhidden, activation);  // a node runs once: nobody reads it again
                   run<Dispatch::Permute>(at, rows, x, plan);
                   give_gradient(g, up, [&](const Tensor& d, bool add) {
                     run<GroupedLinear::Weight>(at, d, add, before, rows, plan.offsets);

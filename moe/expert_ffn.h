@@ -13,18 +13,16 @@ Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const
 
 struct ExpertFfn {
   /// hidden = activation(before).
-  struct Activate {
-    static void cpu(const Tensor& hidden, const Tensor& before, Activation activation);
-  };
+  static void activate(const Tensor& hidden, const Tensor& before, Activation activation);
   /// before becomes its own gradient, given that of hidden.
-  struct ActivateBackward {
-    static void cpu(const Tensor& before, const Tensor& dhidden, Activation activation);
-  };
+  static void activate_backward(const Tensor& before, const Tensor& dhidden, Activation activation);
   /// For the pair i of each row: dweight[i] = <dhidden, hidden> (+ <dy, down_bias[e]>), then dhidden and dy are
-  /// multiplied by weight[i]. dy and dhidden come in for weight 1.
+  /// multiplied by weight[i]. dy and dhidden come in for weight 1. Rows past the last one in use stay as they are.
   struct Weigh {
     static void cpu(const Tensor& dweight, const Tensor& dhidden, const Tensor& dy, const Tensor& hidden,
                     const Tensor& weight, const Tensor& down_bias, const Plan& plan);
+    static void cuda(const Tensor& dweight, const Tensor& dhidden, const Tensor& dy, const Tensor& hidden,
+                     const Tensor& weight, const Tensor& down_bias, const Plan& plan);
   };
 };
 

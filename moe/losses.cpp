@@ -6,6 +6,7 @@
 
 #include "autograd/tape.h"
 #include "core/copy.h"
+#include "moe/counts.h"
 #include "moe/ordered_sum.h"
 #include "moe/selection.h"
 
@@ -29,160 +30,137 @@ void each_scope(const Tensor& scope_offsets, int64_t begin, int64_t end, F&& f) 
   }
 }
 
-Tensor scalar(double value, DType dtype) {
-  Tensor s({1}, dtype);
-  fill(s, value);
-  return s;
+}  // namespace
+
+void LoadBalance::Forward::cpu(const Tensor& loss, const Tensor& probabilities, const Tensor& share,
+                               const Tensor& scope_offsets) {
+  const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
+  const double* const f = share.data<const double>().data();
+  double value = 0;
+  visit_accumulator(probabilities.dtype(), [&]<class P>() {
+    const P* const p = probabilities.data<const P>().data();
+    value = ordered_sum(T, [&](int64_t begin, int64_t end) {
+      double sum = 0;
+      each_scope(scope_offsets, begin, end, [&](int64_t s, int64_t first, int64_t last) {
+        for (int64_t t = first; t < last; ++t)
+          for (int64_t e = 0; e < E; ++e) sum += f[s * E + e] * double(p[t * E + e]);
+      });
+      return sum;
+    });
+  });
+  value *= T > 0 ? double(E) / double(T) : 0;
+  fill(loss, value);
 }
 
-/// E Σ_t Σ_e f[scope of t][e] p[t][e] / T, which is Σ_s T_s/T · E Σ_e f_se P_se.
-struct LoadBalance {
-  struct Forward {
-    static void cpu(double& loss, const Tensor& probabilities, const Tensor& share, const Tensor& scope_offsets) {
-      const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
-      const double* const f = share.data<const double>().data();
-      visit_accumulator(probabilities.dtype(), [&]<class P>() {
-        const P* const p = probabilities.data<const P>().data();
-        loss = ordered_sum(T, [&](int64_t begin, int64_t end) {
-          double sum = 0;
-          each_scope(scope_offsets, begin, end, [&](int64_t s, int64_t first, int64_t last) {
-            for (int64_t t = first; t < last; ++t)
-              for (int64_t e = 0; e < E; ++e) sum += f[s * E + e] * double(p[t * E + e]);
-          });
-          return sum;
-        });
+void LoadBalance::Backward::cpu(const Tensor& dp, const Tensor& dy, const Tensor& share, const Tensor& scope_offsets) {
+  const int64_t T = dp.shape(0), E = dp.shape(1);
+  const double slope = dy.item();
+  const double* const f = share.data<const double>().data();
+  visit_accumulator(dp.dtype(), [&]<class P>() {
+    P* const out = dp.data<P>().data();
+    parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
+      each_scope(scope_offsets, begin, end, [&](int64_t s, int64_t first, int64_t last) {
+        for (int64_t t = first; t < last; ++t)
+          for (int64_t e = 0; e < E; ++e) out[t * E + e] = P(slope * double(E) / double(T) * f[s * E + e]);
       });
-      loss *= T > 0 ? double(E) / double(T) : 0;
-    }
-  };
-  struct Backward {
-    static void cpu(const Tensor& dp, double slope, const Tensor& share, const Tensor& scope_offsets) {
-      const int64_t T = dp.shape(0), E = dp.shape(1);
-      const double* const f = share.data<const double>().data();
-      visit_accumulator(dp.dtype(), [&]<class P>() {
-        P* const out = dp.data<P>().data();
-        parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
-          each_scope(scope_offsets, begin, end, [&](int64_t s, int64_t first, int64_t last) {
-            for (int64_t t = first; t < last; ++t)
-              for (int64_t e = 0; e < E; ++e) out[t * E + e] = P(slope * double(E) / double(T) * f[s * E + e]);
-          });
-        });
-      });
-    }
-  };
-};
+    });
+  });
+}
 
-struct RouterZ {
-  struct Forward {
-    static void cpu(double& loss, const Tensor& logsumexp, const Tensor& logits) {
-      const int64_t T = logits.shape(0), E = logits.shape(1);
-      visit_accumulator(logits.dtype(), [&]<class Z>() {
-        const Z* const z = logits.data<const Z>().data();
-        loss = ordered_sum(T, [&](int64_t begin, int64_t end) {
-          double sum = 0;
-          for (int64_t t = begin; t < end; ++t) {
-            const Z largest = *std::max_element(z + t * E, z + (t + 1) * E);
-            Z total = 0;
-            for (int64_t e = 0; e < E; ++e) total += std::exp(z[t * E + e] - largest);
-            const Z value = largest + std::log(total);
-            logsumexp.data<Z>()[size_t(t)] = value;
-            sum += double(value) * double(value);
-          }
-          return sum;
-        });
-      });
-      loss /= double(std::max<int64_t>(T, 1));
-    }
-  };
-  struct Backward {
-    static void cpu(const Tensor& dz, double slope, const Tensor& logits, const Tensor& logsumexp) {
-      const int64_t T = logits.shape(0), E = logits.shape(1);
-      visit_accumulator(logits.dtype(), [&]<class Z>() {
-        const Z* const z = logits.data<const Z>().data();
-        Z* const out = dz.data<Z>().data();
-        parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
-          for (int64_t t = begin; t < end; ++t) {
-            const Z lse = logsumexp.data<const Z>()[size_t(t)];
-            for (int64_t e = 0; e < E; ++e)
-              out[t * E + e] = Z(slope * 2 * double(lse) * double(std::exp(z[t * E + e] - lse)) / double(T));
-          }
-        });
-      });
-    }
-  };
-};
-
-struct NegativeEntropy {
-  struct Forward {
-    /// mean [S, E] f64.
-    static void cpu(double& loss, const Tensor& mean, const Tensor& probabilities, const Tensor& scope_offsets) {
-      const int64_t T = probabilities.shape(0), E = probabilities.shape(1), S = scopes_of(scope_offsets);
-      const auto offset = scope_offsets.data<const int32_t>();
-      double* const m = mean.data<double>().data();
-      constexpr int64_t kExperts = 16;  // columns of a task: whole cache lines
-      const int64_t pieces = (E + kExperts - 1) / kExperts;
-      visit_accumulator(probabilities.dtype(), [&]<class P>() {
-        const P* const p = probabilities.data<const P>().data();
-        parallel_tasks(S * pieces, [&](int64_t task) {
-          const int64_t s = task / pieces, first = task % pieces * kExperts, last = std::min(E, first + kExperts);
-          const int64_t begin = offset[size_t(s)], end = offset[size_t(s) + 1];
-          std::fill(m + s * E + first, m + s * E + last, 0.0);
-          for (int64_t t = begin; t < end; ++t)
-            for (int64_t e = first; e < last; ++e) m[s * E + e] += double(p[t * E + e]);
-          for (int64_t e = first; e < last; ++e) m[s * E + e] /= double(std::max<int64_t>(end - begin, 1));
-        });
-      });
-      loss = 0;
-      for (int64_t s = 0; s < S; ++s) {
-        double sum = 0;
-        for (int64_t e = 0; e < E; ++e) sum += m[s * E + e] > 0 ? m[s * E + e] * std::log(m[s * E + e]) : 0;
-        loss += sum * double(offset[size_t(s) + 1] - offset[size_t(s)]) / double(std::max<int64_t>(T, 1));
+void RouterZ::Forward::cpu(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits) {
+  const int64_t T = logits.shape(0), E = logits.shape(1);
+  double mean = 0;
+  visit_accumulator(logits.dtype(), [&]<class Z>() {
+    const Z* const z = logits.data<const Z>().data();
+    mean = ordered_sum(T, [&](int64_t begin, int64_t end) {
+      double sum = 0;
+      for (int64_t t = begin; t < end; ++t) {
+        const Z largest = *std::max_element(z + t * E, z + (t + 1) * E);
+        Z total = 0;
+        for (int64_t e = 0; e < E; ++e) total += std::exp(z[t * E + e] - largest);
+        const Z value = largest + std::log(total);
+        logsumexp.data<Z>()[size_t(t)] = value;
+        sum += double(value) * double(value);
       }
-    }
-  };
-  struct Backward {
-    static void cpu(const Tensor& dp, double slope, const Tensor& mean, const Tensor& scope_offsets) {
-      const int64_t T = dp.shape(0), E = dp.shape(1);
-      const double* const m = mean.data<const double>().data();
-      visit_accumulator(dp.dtype(), [&]<class P>() {
-        P* const out = dp.data<P>().data();
-        parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
-          each_scope(scope_offsets, begin, end, [&](int64_t s, int64_t first, int64_t last) {
-            for (int64_t e = 0; e < E; ++e) {
-              const double each =
-                  slope / double(T) * (std::log(std::max(m[s * E + e], std::numeric_limits<double>::min())) + 1);
-              for (int64_t t = first; t < last; ++t) out[t * E + e] = P(each);
-            }
-          });
-        });
-      });
-    }
-  };
-};
-
-/// Each row of counts over its sum; 0 for a scope without pairs.
-Tensor shares_of(const Tensor& counts) {
-  const int64_t S = counts.shape(0), E = counts.shape(1);
-  Tensor share(counts.shape(), DType::f64);
-  const double* const from = counts.data<const double>().data();
-  for (int64_t s = 0; s < S; ++s) {
-    double total = 0;
-    for (int64_t e = 0; e < E; ++e) total += from[s * E + e];
-    for (int64_t e = 0; e < E; ++e) share.data<double>()[size_t(s * E + e)] = total > 0 ? from[s * E + e] / total : 0;
-  }
-  return share;
+      return sum;
+    });
+  });
+  mean /= double(std::max<int64_t>(T, 1));
+  fill(loss, mean);
 }
+
+void RouterZ::Backward::cpu(const Tensor& dz, const Tensor& dy, const Tensor& logits, const Tensor& logsumexp) {
+  const int64_t T = logits.shape(0), E = logits.shape(1);
+  const double slope = dy.item();
+  visit_accumulator(logits.dtype(), [&]<class Z>() {
+    const Z* const z = logits.data<const Z>().data();
+    Z* const out = dz.data<Z>().data();
+    parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const Z lse = logsumexp.data<const Z>()[size_t(t)];
+        for (int64_t e = 0; e < E; ++e)
+          out[t * E + e] = Z(slope * 2 * double(lse) * double(std::exp(z[t * E + e] - lse)) / double(T));
+      }
+    });
+  });
+}
+
+void NegativeEntropy::Forward::cpu(const Tensor& loss, const Tensor& mean, const Tensor& probabilities,
+                                   const Tensor& scope_offsets) {
+  const int64_t T = probabilities.shape(0), E = probabilities.shape(1), S = scopes_of(scope_offsets);
+  const auto offset = scope_offsets.data<const int32_t>();
+  double* const m = mean.data<double>().data();
+  constexpr int64_t kExperts = 16;  // columns of a task: whole cache lines
+  const int64_t pieces = (E + kExperts - 1) / kExperts;
+  visit_accumulator(probabilities.dtype(), [&]<class P>() {
+    const P* const p = probabilities.data<const P>().data();
+    parallel_tasks(S * pieces, [&](int64_t task) {
+      const int64_t s = task / pieces, first = task % pieces * kExperts, last = std::min(E, first + kExperts);
+      const int64_t begin = offset[size_t(s)], end = offset[size_t(s) + 1];
+      std::fill(m + s * E + first, m + s * E + last, 0.0);
+      for (int64_t t = begin; t < end; ++t)
+        for (int64_t e = first; e < last; ++e) m[s * E + e] += double(p[t * E + e]);
+      for (int64_t e = first; e < last; ++e) m[s * E + e] /= double(std::max<int64_t>(end - begin, 1));
+    });
+  });
+  double value = 0;
+  for (int64_t s = 0; s < S; ++s) {
+    double sum = 0;
+    for (int64_t e = 0; e < E; ++e) sum += m[s * E + e] > 0 ? m[s * E + e] * std::log(m[s * E + e]) : 0;
+    value += sum * double(offset[size_t(s) + 1] - offset[size_t(s)]) / double(std::max<int64_t>(T, 1));
+  }
+  fill(loss, value);
+}
+
+void NegativeEntropy::Backward::cpu(const Tensor& dp, const Tensor& dy, const Tensor& mean,
+                                    const Tensor& scope_offsets) {
+  const int64_t T = dp.shape(0), E = dp.shape(1);
+  const double slope = dy.item();
+  const double* const m = mean.data<const double>().data();
+  visit_accumulator(dp.dtype(), [&]<class P>() {
+    P* const out = dp.data<P>().data();
+    parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
+      each_scope(scope_offsets, begin, end, [&](int64_t s, int64_t first, int64_t last) {
+        for (int64_t e = 0; e < E; ++e) {
+          const double each =
+              slope / double(T) * (std::log(std::max(m[s * E + e], std::numeric_limits<double>::min())) + 1);
+          for (int64_t t = first; t < last; ++t) out[t * E + e] = P(each);
+        }
+      });
+    });
+  });
+}
+
+namespace {
 
 /// [1, E]: all pairs of the step so far, on all ranks. Evaluation has no steps, and its ranks need not run in step.
-Tensor global_counts(const Tensor& expert, const Tensor& token_offsets, int64_t experts, const RouterContext& context) {
-  const Tensor everything = scope_offsets(context, token_offsets.size() - 1, 0);
+Tensor global_counts(const Tensor& expert, const Tensor& token_offsets, int64_t experts, const Tensor& everything,
+                     const RouterContext& context) {
   const Tensor counts = count_experts(expert, token_offsets, everything, experts);
   if (context.mode != Mode::train) return counts;
   Communicator* const everyone = context.everyone ? context.everyone : context.comm;
   if (everyone) everyone->all_reduce(counts);
-  if (context.counts_so_far)
-    for (size_t e = 0; e < size_t(experts); ++e)
-      counts.data<double>()[e] += context.counts_so_far.data<const double>()[e];
+  if (context.counts_so_far) add_counts(counts, context.counts_so_far);
   return counts;
 }
 
@@ -219,57 +197,44 @@ Tensor balance_loss(const LossOptions& options, const Tensor& probabilities, con
   const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
   const bool global = options.balance_scope == "global", sequence = options.balance_scope == "sequence";
   const Tensor scopes = scope_offsets(context, T, global ? 0 : sequence ? 1 : options.group);
-  const Tensor counts =
-      global ? global_counts(expert, token_offsets, E, context) : count_experts(expert, token_offsets, scopes, E);
+  const Tensor counts = global ? global_counts(expert, token_offsets, E, scopes, context)
+                               : count_experts(expert, token_offsets, scopes, E);
   return load_balance(probabilities, counts, scopes);
-}
-
-Tensor count_experts(const Tensor& expert, const Tensor& token_offsets, const Tensor& scopes, int64_t experts) {
-  const auto expert_of = expert.data<const int32_t>(), offset = token_offsets.data<const int32_t>(),
-             scope = scopes.data<const int32_t>();
-  Tensor counts({scopes_of(scopes), experts}, DType::f64);
-  counts.zero();
-  for (size_t s = 0; s + 1 < scope.size(); ++s) {
-    double* const row = counts.data<double>().data() + int64_t(s) * experts;
-    for (auto i = size_t(offset[size_t(scope[s])]); i < size_t(offset[size_t(scope[s + 1])]); ++i) ++row[expert_of[i]];
-  }
-  return counts;
 }
 
 Tensor load_balance(const Tensor& probabilities, const Tensor& counts, const Tensor& scopes) {
   check(counts.shape() == Shape{scopes_of(scopes), probabilities.shape(1)}, "load_balance: counts ", counts.shape(),
         ", expected ", Shape{scopes_of(scopes), probabilities.shape(1)});
   const Tensor share = shares_of(counts);
-  double loss = 0;
+  Tensor loss({1}, probabilities.dtype(), probabilities.device());
   run<LoadBalance::Forward>(probabilities.device(), loss, probabilities, share, scopes);
-  return record("load_balance", {&probabilities}, scalar(loss, probabilities.dtype()),
+  return record("load_balance", {&probabilities}, loss,
                 [p = probabilities.without_data(), share, scopes](Gradients& g, const Tensor& dy) {
                   Tensor dp(p.shape(), p.dtype(), p.device());
-                  run<LoadBalance::Backward>(p.device(), dp, dy.item(), share, scopes);
+                  run<LoadBalance::Backward>(p.device(), dp, dy, share, scopes);
                   g.add(p, dp);
                 });
 }
 
 Tensor router_z(const Tensor& logits) {
   const Tensor logsumexp({logits.shape(0)}, logits.dtype(), logits.device());
-  double loss = 0;
+  Tensor loss({1}, logits.dtype(), logits.device());
   run<RouterZ::Forward>(logits.device(), loss, logsumexp, logits);
-  return record("router_z", {&logits}, scalar(loss, logits.dtype()),
-                [logits, logsumexp](Gradients& g, const Tensor& dy) {
-                  Tensor dz(logits.shape(), logits.dtype(), logits.device());
-                  run<RouterZ::Backward>(logits.device(), dz, dy.item(), logits, logsumexp);
-                  g.add(logits, dz);
-                });
+  return record("router_z", {&logits}, loss, [logits, logsumexp](Gradients& g, const Tensor& dy) {
+    Tensor dz(logits.shape(), logits.dtype(), logits.device());
+    run<RouterZ::Backward>(logits.device(), dz, dy, logits, logsumexp);
+    g.add(logits, dz);
+  });
 }
 
 Tensor negative_entropy(const Tensor& probabilities, const Tensor& scopes) {
   const Tensor mean({scopes_of(scopes), probabilities.shape(1)}, DType::f64, probabilities.device());
-  double loss = 0;
+  Tensor loss({1}, probabilities.dtype(), probabilities.device());
   run<NegativeEntropy::Forward>(probabilities.device(), loss, mean, probabilities, scopes);
-  return record("negative_entropy", {&probabilities}, scalar(loss, probabilities.dtype()),
+  return record("negative_entropy", {&probabilities}, loss,
                 [p = probabilities.without_data(), mean, scopes](Gradients& g, const Tensor& dy) {
                   Tensor dp(p.shape(), p.dtype(), p.device());
-                  run<NegativeEntropy::Backward>(p.device(), dp, dy.item(), mean, scopes);
+                  run<NegativeEntropy::Backward>(p.device(), dp, dy, mean, scopes);
                   g.add(p, dp);
                 });
 }

@@ -1,8 +1,9 @@
 #pragma once
 #include "moe/router.h"
 
-// Auxiliary losses: scalars [1] f32 (f64) on the tape. A mean over scopes (scope_offsets [S+1] i32, selection.h) weighs
-// each scope by its tokens, so that micro-batches and ranks add up to the mean over the whole batch.
+// Auxiliary losses: scalars [1] f32 (f64) on the tape, on the device of what they are made of. A mean over scopes
+// (scope_offsets [S+1] i32 on that device, scopes.h) weighs each scope by its tokens, so that micro-batches and ranks
+// add up to the mean over the whole batch.
 
 namespace agon {
 
@@ -26,9 +27,6 @@ Losses make_losses(const LossOptions& options, const Pairs& pairs, const Tensor&
 Tensor balance_loss(const LossOptions& options, const Tensor& probabilities, const Tensor& expert,
                     const Tensor& token_offsets, const RouterContext& context);
 
-/// Pairs per scope and expert: -> [S, E] f64.
-Tensor count_experts(const Tensor& expert, const Tensor& token_offsets, const Tensor& scope_offsets, int64_t experts);
-
 /// E Σ_e f_e P_e, the mean over the scopes (Switch, arXiv 2101.03961): f the scope's share of the pairs per expert,
 /// from counts [S, E] f64, a constant to the gradient; P the mean of probabilities [T, E] over the scope's tokens.
 /// Uniform routing gives 1.
@@ -40,5 +38,41 @@ Tensor router_z(const Tensor& logits);
 /// Σ_e m_e log m_e, the mean over the scopes, with m the mean of probabilities [T, E] over the scope's tokens: minus
 /// the entropy, from -log E for uniform routing to 0.
 Tensor negative_entropy(const Tensor& probabilities, const Tensor& scope_offsets);
+
+// Kernels: loss and dy [1], share and mean [S, E] f64, logsumexp [T].
+
+struct LoadBalance {
+  /// E Σ_t Σ_e f[scope of t][e] p[t][e] / T, which is Σ_s T_s/T · E Σ_e f_se P_se.
+  struct Forward {
+    static void cpu(const Tensor& loss, const Tensor& probabilities, const Tensor& share, const Tensor& scope_offsets);
+    static void cuda(const Tensor& loss, const Tensor& probabilities, const Tensor& share, const Tensor& scope_offsets);
+  };
+  struct Backward {
+    static void cpu(const Tensor& dp, const Tensor& dy, const Tensor& share, const Tensor& scope_offsets);
+    static void cuda(const Tensor& dp, const Tensor& dy, const Tensor& share, const Tensor& scope_offsets);
+  };
+};
+
+struct RouterZ {
+  struct Forward {
+    static void cpu(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits);
+    static void cuda(const Tensor& loss, const Tensor& logsumexp, const Tensor& logits);
+  };
+  struct Backward {
+    static void cpu(const Tensor& dz, const Tensor& dy, const Tensor& logits, const Tensor& logsumexp);
+    static void cuda(const Tensor& dz, const Tensor& dy, const Tensor& logits, const Tensor& logsumexp);
+  };
+};
+
+struct NegativeEntropy {
+  struct Forward {
+    static void cpu(const Tensor& loss, const Tensor& mean, const Tensor& probabilities, const Tensor& scope_offsets);
+    static void cuda(const Tensor& loss, const Tensor& mean, const Tensor& probabilities, const Tensor& scope_offsets);
+  };
+  struct Backward {
+    static void cpu(const Tensor& dp, const Tensor& dy, const Tensor& mean, const Tensor& scope_offsets);
+    static void cuda(const Tensor& dp, const Tensor& dy, const Tensor& mean, const Tensor& scope_offsets);
+  };
+};
 
 }  // namespace agon

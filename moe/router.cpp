@@ -1,9 +1,23 @@
 #include "moe/router.h"
 
+#include <cmath>
+
+#include "core/copy.h"
+
 namespace agon {
 
+std::map<std::string, double> Figures::read() const {
+  std::map<std::string, double> found;
+  if (!values) return found;
+  const Tensor here = on_host(values);
+  const auto value = here.data<const double>();
+  for (size_t i = 0; i < names.size(); ++i)
+    if (!std::isnan(value[i])) found[names[i]] = value[i];
+  return found;
+}
+
 Parameter make_gate(const RouterSize& size) {
-  Parameter gate({size.experts, size.width}, in_master(size.precision));
+  Parameter gate({size.experts, size.width}, in_master(size.precision), size.device);
   gate.init = Init::normal;
   gate.deviation = size.deviation;
   gate.decays = true;

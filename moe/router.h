@@ -27,7 +27,10 @@ struct RouterContext {
   Mode mode = Mode::train;
   bool compete = false;                           // the schedule's verdict for this layer and step
   const CompetitionSchedule* schedule = nullptr;  // where a model's layers get that verdict from in training
-  Tensor sequence_offsets;  // [B+1] i32: the sequences among the T tokens, padding left out; empty: one sequence
+  /// [B+1] i32 on the CPU, for sizes depend on it: the sequences among the T tokens, padding left out; empty: one sequence.
+  Tensor sequence_offsets;
+  /// The same on the device of x; empty: nobody has put them there, or that is the CPU (scopes.h: sequences_on).
+  Tensor sequence_offsets_there;
   Tensor token;             // [T] i32 ids
   int64_t first_row = 0;    // global number of the first token, for keyed random draws
   uint64_t seed = 0;
@@ -39,8 +42,8 @@ struct RouterContext {
   std::span<const Pairs> held = {};
   std::vector<Pairs>* decided = nullptr;  // where a model notes its decisions, by layer
   const Pairs* held_pairs() const { return held.empty() ? nullptr : &held[size_t(layer)]; }
-  /// [E] f64: Statistics::chosen of this layer summed over all ranks and the earlier micro-batches of this step; empty
-  /// before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
+  /// [E] f64 on the device of the pairs: Statistics::chosen of this layer summed over all ranks and the earlier
+  /// micro-batches of this step; empty before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
   Tensor counts_so_far;
 };
 
@@ -52,13 +55,24 @@ struct Loss {
 };
 using Losses = std::vector<Loss>;
 
-/// Figures of one call, without gradient.
+/// Named numbers that stay on the device that made them until somebody asks.
+struct Figures {
+  std::vector<std::string> names;
+  Tensor values;  // [n] f64; NaN: does not occur in this call. Empty: no figures
+
+  /// By name, without those that do not occur. Waits for the device.
+  std::map<std::string, double> read() const;
+};
+
+/// Figures of one call, without gradient, on the device of the pairs.
 struct Statistics {
-  Tensor load;    // [E] f64: selected pairs per expert, after dropping
-  Tensor chosen;  // [E] f64: what the balance loss counts: pairs before dropping, or first winners
-  std::map<std::string, double> scalars;  // "dropped", "entropy", ...: see statistics.h
+  Tensor load;             // [E] f64: selected pairs per expert, after dropping
+  Tensor chosen;           // [E] f64: what the balance loss counts: pairs before dropping, or first winners
+  Figures figures;         // "dropped", "entropy", ...: see statistics.h
   Tensor candidates = {};  // [T, E] f32 (f64), without gradient: the scores that thresholds are taken from; empty for
                            // strategies without thresholds
+
+  std::map<std::string, double> scalars() const { return figures.read(); }
 };
 
 struct Weighed {
@@ -98,6 +112,7 @@ struct RouterSize {
   int64_t width, experts;
   Precision precision;
   double deviation;  // of the gate's initial weights
+  Device device = {};
 };
 
 /// The matrix that makes logits [T, E] of tokens: [E, D] in the master dtype, normal.

@@ -5,38 +5,32 @@
 
 namespace agon {
 
-namespace {
+void MakePlan::cpu(const Plan& plan, const Tensor& expert) {
+  const auto expert_of = expert.data<const int32_t>();
+  const auto token_offset = plan.token_offsets.data<const int32_t>();
+  const auto token_of_pair = plan.token_of_pair.data<int32_t>(), pair_of_row = plan.pair_of_row.data<int32_t>();
+  const auto row_of_pair = plan.row_of_pair.data<int32_t>(), offset = plan.offsets.data<int32_t>();
+  const size_t tokens = token_offset.size() - 1, experts = offset.size() - 1, used = size_t(token_offset[tokens]);
 
-struct MakePlan {
-  static void cpu(const Plan& plan, const Tensor& expert) {
-    const auto expert_of = expert.data<const int32_t>();
-    const auto token_offset = plan.token_offsets.data<const int32_t>();
-    const auto token_of_pair = plan.token_of_pair.data<int32_t>(), pair_of_row = plan.pair_of_row.data<int32_t>();
-    const auto row_of_pair = plan.row_of_pair.data<int32_t>(), offset = plan.offsets.data<int32_t>();
-    const size_t tokens = token_offset.size() - 1, experts = offset.size() - 1, used = size_t(token_offset[tokens]);
-
-    std::ranges::fill(offset, 0);
-    for (size_t i = 0; i < used; ++i) {
-      check(expert_of[i] >= 0 && size_t(expert_of[i]) < experts, "make_plan: pair ", i, " names expert ", expert_of[i],
-            ", there are ", experts);
-      ++offset[size_t(expert_of[i]) + 1];
-    }
-    for (size_t e = 0; e < experts; ++e) offset[e + 1] += offset[e];
-
-    std::vector<int32_t> next(offset.begin(), offset.end() - 1);
-    for (size_t t = 0; t < tokens; ++t)
-      for (auto i = size_t(token_offset[t]); i < size_t(token_offset[t + 1]); ++i) {
-        const int32_t row = next[size_t(expert_of[i])]++;
-        token_of_pair[i] = int32_t(t);
-        row_of_pair[i] = row;
-        pair_of_row[size_t(row)] = int32_t(i);
-      }
-    for (const auto& list : {token_of_pair, row_of_pair, pair_of_row})
-      std::fill(list.begin() + ptrdiff_t(used), list.end(), -1);
+  std::ranges::fill(offset, 0);
+  for (size_t i = 0; i < used; ++i) {
+    check(expert_of[i] >= 0 && size_t(expert_of[i]) < experts, "make_plan: pair ", i, " names expert ", expert_of[i],
+          ", there are ", experts);
+    ++offset[size_t(expert_of[i]) + 1];
   }
-};
+  for (size_t e = 0; e < experts; ++e) offset[e + 1] += offset[e];
 
-}  // namespace
+  std::vector<int32_t> next(offset.begin(), offset.end() - 1);
+  for (size_t t = 0; t < tokens; ++t)
+    for (auto i = size_t(token_offset[t]); i < size_t(token_offset[t + 1]); ++i) {
+      const int32_t row = next[size_t(expert_of[i])]++;
+      token_of_pair[i] = int32_t(t);
+      row_of_pair[i] = row;
+      pair_of_row[size_t(row)] = int32_t(i);
+    }
+  for (const auto& list : {token_of_pair, row_of_pair, pair_of_row})
+    std::fill(list.begin() + ptrdiff_t(used), list.end(), -1);
+}
 
 Plan make_plan(const Tensor& expert, const Tensor& token_offsets, int64_t experts) {
   check(expert.dtype() == DType::i32 && expert.shape().rank() == 1, "make_plan: expert must be [N] i32, got ",

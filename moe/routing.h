@@ -34,7 +34,14 @@ struct Plan {
 };
 
 /// A stable counting sort of the pairs by expert: expert [N] i32 (entries from token_offsets[T] on are ignored),
-/// token_offsets [T+1] i32 ascending from 0. Throws Error when an expert is not in [0, experts).
+/// token_offsets [T+1] i32 ascending from 0. On the CPU: throws Error when an expert is not in [0, experts) or offsets
+/// do not ascend. A GPU takes both as given.
 Plan make_plan(const Tensor& expert, const Tensor& token_offsets, int64_t experts);
+
+struct MakePlan {
+  /// Fills all of `plan` but token_offsets, which it reads.
+  static void cpu(const Plan& plan, const Tensor& expert);
+  static void cuda(const Plan& plan, const Tensor& expert);
+};
 
 }  // namespace agon

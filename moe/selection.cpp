@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <utility>
 #include <vector>
 
 #include "core/copy.h"
@@ -17,75 +16,38 @@ namespace {
 
 constexpr int64_t kTokens = 64;  // of a task
 
-/// choice = scores + bias, -inf for the experts of the groups a token does not keep.
-struct ChoiceScores {
-  static void cpu(const Tensor& choice, const Tensor& scores, const Tensor& bias, const PerToken& rule) {
-    const int64_t E = scores.shape(1), groups = std::max<int64_t>(rule.groups, 1), size = E / groups;
-    visit_accumulator(scores.dtype(), [&]<class T>() {
-      const T* const in = scores.data<const T>().data();
-      const T* const offset = bias ? bias.data<const T>().data() : nullptr;
-      parallel_ranges(scores.shape(0), kTokens, [&](int64_t begin, int64_t end) {
-        std::vector<T> group(static_cast<size_t>(groups));
-        std::vector<int32_t> order(static_cast<size_t>(groups));
-        for (int64_t t = begin; t < end; ++t) {
-          T* const row = choice.data<T>().data() + t * E;
-          for (int64_t e = 0; e < E; ++e) row[e] = offset ? in[t * E + e] + offset[e] : in[t * E + e];
-          if (rule.groups == 0) continue;
-          for (int64_t g = 0; g < groups; ++g) group[size_t(g)] = score_of(row + g * size, size, rule.group_score);
-          std::iota(order.begin(), order.end(), 0);
-          std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return group[size_t(a)] > group[size_t(b)]; });
-          for (auto g = size_t(rule.groups_kept); g < order.size(); ++g)
-            std::fill_n(row + order[g] * size, size, -std::numeric_limits<T>::infinity());
-        }
-      });
-    });
-  }
+// Clear keeps[i] for the pairs of the tokens [first, last) that their expert has no room for.
 
-  template <class T>
-  static T score_of(const T* scores, int64_t n, GroupScore rule) {
-    T best = -std::numeric_limits<T>::infinity(), second = best;
-    for (int64_t i = 0; i < n; ++i) {
-      if (scores[i] > best)
-        second = std::exchange(best, scores[i]);
-      else
-        second = std::max(second, scores[i]);
+template <class T>
+void drop_by_score(std::vector<char>& keeps, std::span<const int32_t> expert, const Tensor& scores, int64_t first,
+                   int64_t last, int64_t k, size_t room) {
+  const int64_t E = scores.shape(1);
+  const T* const score = scores.data<const T>().data();
+  std::vector<std::vector<int64_t>> pairs(static_cast<size_t>(E));
+  for (int64_t i = first * k; i < last * k; ++i) pairs[size_t(expert[size_t(i)])].push_back(i);
+  for (auto& of_expert : pairs) {
+    if (of_expert.size() <= room) continue;
+    const auto at = [&](int64_t i) { return score[i / k * E + expert[size_t(i)]]; };
+    const auto better = [&](int64_t a, int64_t b) { return at(a) != at(b) ? at(a) > at(b) : a < b; };
+    std::nth_element(of_expert.begin(), of_expert.begin() + ptrdiff_t(room), of_expert.end(), better);
+    for (size_t n = room; n < of_expert.size(); ++n) keeps[size_t(of_expert[n])] = 0;
+  }
+}
+
+void drop_by_position(std::vector<char>& keeps, std::span<const int32_t> expert, int64_t experts, int64_t first,
+                      int64_t last, int64_t k, size_t room) {
+  std::vector<size_t> taken(static_cast<size_t>(experts));
+  for (int64_t choice = 0; choice < k; ++choice)
+    for (int64_t t = first; t < last; ++t) {
+      const auto i = size_t(t * k + choice);
+      if (++taken[size_t(expert[i])] > room) keeps[i] = 0;
     }
-    return rule == GroupScore::max ? best : best + second;
-  }
-};
-
-/// Clears keeps[i] for the pairs of the tokens [first, last) that their expert has no room for.
-struct MarkOverflow {
-  template <class T>
-  static void by_score(std::vector<char>& keeps, std::span<const int32_t> expert, const Tensor& scores, int64_t first,
-                       int64_t last, int64_t k, size_t room) {
-    const int64_t E = scores.shape(1);
-    const T* const score = scores.data<const T>().data();
-    std::vector<std::vector<int64_t>> pairs(static_cast<size_t>(E));
-    for (int64_t i = first * k; i < last * k; ++i) pairs[size_t(expert[size_t(i)])].push_back(i);
-    for (auto& of_expert : pairs) {
-      if (of_expert.size() <= room) continue;
-      const auto at = [&](int64_t i) { return score[i / k * E + expert[size_t(i)]]; };
-      const auto better = [&](int64_t a, int64_t b) { return at(a) != at(b) ? at(a) > at(b) : a < b; };
-      std::nth_element(of_expert.begin(), of_expert.begin() + ptrdiff_t(room), of_expert.end(), better);
-      for (size_t n = room; n < of_expert.size(); ++n) keeps[size_t(of_expert[n])] = 0;
-    }
-  }
-
-  static void by_position(std::vector<char>& keeps, std::span<const int32_t> expert, int64_t experts, int64_t first,
-                          int64_t last, int64_t k, size_t room) {
-    std::vector<size_t> taken(static_cast<size_t>(experts));
-    for (int64_t choice = 0; choice < k; ++choice)
-      for (int64_t t = first; t < last; ++t) {
-        const auto i = size_t(t * k + choice);
-        if (++taken[size_t(expert[i])] > room) keeps[i] = 0;
-      }
-  }
-};
+}
 
 }  // namespace
 
 void check_scores(const Tensor& scores, const RouterContext& context, const char* whose) {
+  if (scores.device().kind != Device::cpu) return;
   visit_accumulator(scores.dtype(), [&]<class T>() {
     const auto s = scores.data<const T>();
     const auto bad = std::ranges::find_if(s, [](T v) { return std::isnan(v); });
@@ -109,17 +71,73 @@ Selection select_per_token(const Tensor& scores, const Tensor& bias, const PerTo
     choice = Tensor(scores.shape(), scores.dtype(), scores.device());
     run<ChoiceScores>(scores.device(), choice, scores, bias, rule);
   }
-  Selection selection{top_k(choice, k).reshape({T * k}), Tensor({T + 1}, DType::i32)};
-  const auto offset = selection.token_offsets.data<int32_t>();
-  for (int64_t t = 0; t <= T; ++t) offset[size_t(t)] = int32_t(t * k);
+  const Selection selection{top_k(choice, k).reshape({T * k}), Tensor({T + 1}, DType::i32, scores.device())};
+  fill_steps(selection.token_offsets, 0, k);
   return selection;
 }
 
+void steer(const Tensor& bias, const Tensor& chosen, double rate) {
+  check(bias.shape() == chosen.shape() && chosen.dtype() == DType::f64, "steer: bias ", bias.shape(), " by counts ",
+        chosen.shape(), " of ", chosen.dtype());
+  run<Steer>(bias.device(), bias, chosen, rate);
+}
+
 Selection first_choices(const Tensor& expert, const Tensor& token_offsets) {
+  const Selection first{Tensor({token_offsets.size() - 1}, DType::i32, expert.device()),
+                        Tensor(token_offsets.shape(), DType::i32, expert.device())};
+  run<FirstChoices>(expert.device(), first, expert, token_offsets);
+  return first;
+}
+
+Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets, int64_t k, double factor,
+                        Drop rule) {
+  const int64_t T = scores.shape(0), N = chosen.expert.size();
+  check(N == T * k, "drop_over_capacity: ", N, " pairs of ", T, " tokens, expected k = ", k, " for each");
+  const auto list = [&](int64_t n) { return Tensor({n}, DType::i32, scores.device()); };
+  const Kept kept{{list(N), list(T + 1)}, list(N)};
+  run<DropOverCapacity>(scores.device(), kept, chosen, scores, scope_offsets, k, factor, rule);
+  return kept;
+}
+
+void ChoiceScores::cpu(const Tensor& choice, const Tensor& scores, const Tensor& bias, const PerToken& rule) {
+  const int64_t E = scores.shape(1), groups = std::max<int64_t>(rule.groups, 1), size = E / groups;
+  visit_accumulator(scores.dtype(), [&]<class T>() {
+    const T* const in = scores.data<const T>().data();
+    const T* const offset = bias ? bias.data<const T>().data() : nullptr;
+    parallel_ranges(scores.shape(0), kTokens, [&](int64_t begin, int64_t end) {
+      std::vector<T> group(static_cast<size_t>(groups));
+      std::vector<int32_t> order(static_cast<size_t>(groups));
+      for (int64_t t = begin; t < end; ++t) {
+        T* const row = choice.data<T>().data() + t * E;
+        for (int64_t e = 0; e < E; ++e) row[e] = offset ? in[t * E + e] + offset[e] : in[t * E + e];
+        if (rule.groups == 0) continue;
+        for (int64_t g = 0; g < groups; ++g)
+          group[size_t(g)] = of_group<T>(size, rule.group_score, [&](int64_t i) { return row[g * size + i]; });
+        std::iota(order.begin(), order.end(), 0);
+        std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return group[size_t(a)] > group[size_t(b)]; });
+        for (auto g = size_t(rule.groups_kept); g < order.size(); ++g)
+          std::fill_n(row + order[g] * size, size, -std::numeric_limits<T>::infinity());
+      }
+    });
+  });
+}
+
+void Steer::cpu(const Tensor& bias, const Tensor& chosen, double rate) {
+  const auto n = chosen.data<const double>();
+  double mean = 0;
+  for (double count : n) mean += count / double(n.size());
+  visit_accumulator(bias.dtype(), [&]<class T>() {
+    for (size_t e = 0; e < n.size(); ++e) {
+      const double sign = mean > n[e] ? 1 : mean < n[e] ? -1 : 0;
+      bias.data<T>()[e] += T(rate * sign);
+    }
+  });
+}
+
+void FirstChoices::cpu(const Selection& first, const Tensor& expert, const Tensor& token_offsets) {
   const auto from = expert.data<const int32_t>(), offset = token_offsets.data<const int32_t>();
-  const size_t tokens = offset.size() - 1;
-  Selection first{Tensor({int64_t(tokens)}, DType::i32), Tensor(token_offsets.shape(), DType::i32)};
   const auto to = first.expert.data<int32_t>(), count = first.token_offsets.data<int32_t>();
+  const size_t tokens = to.size();
   count[0] = 0;
   for (size_t t = 0; t < tokens; ++t) {
     const bool any = offset[t] < offset[t + 1];
@@ -127,24 +145,20 @@ Selection first_choices(const Tensor& expert, const Tensor& token_offsets) {
     count[t + 1] = count[t] + any;
   }
   std::ranges::fill(to.subspan(size_t(count[tokens])), -1);
-  return first;
 }
 
-Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Tensor& scopes, int64_t k, double factor,
-                        Drop rule) {
-  const int64_t T = scores.shape(0), E = scores.shape(1), N = chosen.expert.size();
-  check(N == T * k, "drop_over_capacity: ", N, " pairs of ", T, " tokens, expected k = ", k, " for each");
-  const auto scope = scopes.data<const int32_t>(), expert = chosen.expert.data<const int32_t>();
+void DropOverCapacity::cpu(const Kept& kept, const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets,
+                           int64_t k, double factor, Drop rule) {
+  const int64_t E = scores.shape(1), N = chosen.expert.size();
+  const auto scope = scope_offsets.data<const int32_t>(), expert = chosen.expert.data<const int32_t>();
   std::vector<char> keeps(size_t(N), 1);
   parallel_tasks(int64_t(scope.size()) - 1, [&](int64_t s) {
     const int64_t first = scope[size_t(s)], last = scope[size_t(s) + 1];
-    const auto room = size_t(std::ceil(factor * double(k) * double(last - first) / double(E)));
-    if (rule == Drop::position) return MarkOverflow::by_position(keeps, expert, E, first, last, k, room);
-    visit_accumulator(scores.dtype(),
-                      [&]<class S>() { MarkOverflow::by_score<S>(keeps, expert, scores, first, last, k, room); });
+    const auto most = size_t(std::ceil(room(factor, k, last - first, E)));
+    if (rule == Drop::position) return drop_by_position(keeps, expert, E, first, last, k, most);
+    visit_accumulator(scores.dtype(), [&]<class S>() { drop_by_score<S>(keeps, expert, scores, first, last, k, most); });
   });
 
-  Kept kept{{Tensor({N}, DType::i32), Tensor({T + 1}, DType::i32)}, Tensor({N}, DType::i32)};
   const auto to = kept.selection.expert.data<int32_t>(), pair = kept.pair.data<int32_t>();
   const auto offset = kept.selection.token_offsets.data<int32_t>();
   int32_t n = 0;
@@ -158,7 +172,6 @@ Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Ten
   }
   std::ranges::fill(to.subspan(size_t(n)), -1);
   std::ranges::fill(pair.subspan(size_t(n)), -1);
-  return kept;
 }
 
 }  // namespace agon

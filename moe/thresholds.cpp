@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/copy.h"
+#include "ops/copy_part.h"
 
 namespace agon {
 
@@ -16,20 +17,13 @@ namespace {
 Tensor gathered(std::span<const Tensor> scores, Communicator& everyone) {
   int64_t tokens = 0;
   for (const Tensor& s : scores) tokens += s.shape(0);
-  const Tensor here(scores.front().shape().with(0, tokens), scores.front().dtype());
-  visit_accumulator(here.dtype(), [&]<class T>() {
-    auto to = here.data<T>().begin();
-    for (const Tensor& s : scores) to = std::ranges::copy(s.data<const T>(), to).out;
-  });
+  const Tensor here(scores.front().shape().with(0, tokens), scores.front().dtype(), scores.front().device());
+  int64_t at = 0;
+  for (const Tensor& s : scores) {
+    copy_part(here, at, s, 0, s.size());
+    at += s.size();
+  }
   return everyone.all_gather(here);
-}
-
-template <class T>
-T nth_largest(std::vector<T>& values, double wanted) {
-  if (wanted >= double(values.size())) return -std::numeric_limits<T>::infinity();  // all, in other steps too
-  const auto n = size_t(std::max(std::floor(wanted), 1.0));
-  std::nth_element(values.begin(), values.begin() + ptrdiff_t(n - 1), values.end(), std::greater<>());
-  return values[n - 1];
 }
 
 }  // namespace
@@ -39,37 +33,46 @@ Tensor cut(std::span<const Tensor> scores, double k, bool pooled, Communicator& 
   const Tensor all = gathered(scores, everyone);
   const int64_t T = all.shape(0), E = all.shape(1);
   check(T > 0, "cut: no tokens");
-  const Tensor at({pooled ? 1 : E}, all.dtype());
-  visit_accumulator(all.dtype(), [&]<class S>() {
-    const auto from = all.data<const S>();
-    std::vector<S> values;
-    if (pooled) {
-      values.assign(from.begin(), from.end());
-      at.data<S>()[0] = nth_largest(values, k * double(T));
-      return;
-    }
-    values.resize(size_t(T));
-    for (int64_t e = 0; e < E; ++e) {
-      for (int64_t t = 0; t < T; ++t) values[size_t(t)] = from[size_t(t * E + e)];
-      at.data<S>()[size_t(e)] = nth_largest(values, k / double(E) * double(T));
-    }
-  });
+  const Tensor columns = pooled ? all.reshape({T * E, 1}) : all, at({columns.shape(1)}, all.dtype(), all.device());
+  const double wanted = pooled ? k * double(T) : k / double(E) * double(T);
+  if (wanted >= double(columns.shape(0)))
+    fill(at, -std::numeric_limits<double>::infinity());  // all, in other steps too
+  else
+    run<NthLargest>(all.device(), at, columns, std::max<int64_t>(int64_t(std::floor(wanted)), 1));
   return at;
 }
 
-Thresholds::Thresholds(int64_t count, DType dtype, double k, double smoothing)
-    : value({count}, dtype), experts_per_token(k), decay(smoothing) {
+Thresholds::Thresholds(int64_t count, DType dtype, double k, double smoothing, Device device)
+    : value({count}, dtype, device), experts_per_token(k), decay(smoothing) {
   fill(value, std::numeric_limits<double>::quiet_NaN());
 }
 
 bool Thresholds::known() const {
-  return visit_accumulator(value.dtype(), [&]<class T>() {
-    return std::ranges::none_of(value.data<const T>(), [](T v) { return std::isnan(v); });
+  const Tensor here = on_host(value);
+  return visit_accumulator(here.dtype(), [&]<class T>() {
+    return std::ranges::none_of(here.data<const T>(), [](T v) { return std::isnan(v); });
   });
 }
 
 void Thresholds::learn(std::span<const Tensor> scores, Communicator& everyone) {
   const Tensor now = cut(scores, experts_per_token, value.size() == 1, everyone);
+  run<MovingAverage>(value.device(), value, now, decay);
+}
+
+void NthLargest::cpu(const Tensor& at, const Tensor& all, int64_t n) {
+  const auto rows = size_t(all.shape(0)), columns = size_t(all.shape(1));
+  visit_accumulator(all.dtype(), [&]<class S>() {
+    const auto from = all.data<const S>();
+    std::vector<S> values(rows);
+    for (size_t c = 0; c < columns; ++c) {
+      for (size_t r = 0; r < rows; ++r) values[r] = from[r * columns + c];
+      std::nth_element(values.begin(), values.begin() + ptrdiff_t(n - 1), values.end(), std::greater<>());
+      at.data<S>()[c] = values[size_t(n - 1)];
+    }
+  });
+}
+
+void MovingAverage::cpu(const Tensor& value, const Tensor& now, double decay) {
   visit_accumulator(value.dtype(), [&]<class T>() {
     for (int64_t i = 0; i < value.size(); ++i) {
       T& v = value.data<T>()[size_t(i)];

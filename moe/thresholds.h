@@ -16,8 +16,9 @@ struct Thresholds {
 
   Thresholds() = default;
   /// Of nothing learned yet.
-  Thresholds(int64_t count, DType dtype, double experts_per_token, double decay);
+  Thresholds(int64_t count, DType dtype, double experts_per_token, double decay, Device device = {});
 
+  /// Waits for the device.
   bool known() const;
   /// Moves towards the budget's cut through all scores of a step: those of this rank's micro-batches, [T, E] each, and
   /// of all ranks of `everyone`, pooled. The first cut is taken whole. Collective.
@@ -28,5 +29,17 @@ struct Thresholds {
 /// pooled, of all their values, n = floor(k T), with T the tokens of all: -> [E] or [1] of their dtype, the same on all
 /// ranks. n is at least 1 and at most as many as there are. Exact. Collective; every rank gives at least one matrix.
 Tensor cut(std::span<const Tensor> scores, double k, bool pooled, Communicator& everyone);
+
+struct NthLargest {
+  /// at[c] = the n-th largest of column c of all [R, C], 1 <= n <= R.
+  static void cpu(const Tensor& at, const Tensor& all, int64_t n);
+  static void cuda(const Tensor& at, const Tensor& all, int64_t n);
+};
+
+struct MovingAverage {
+  /// value = now where it is NaN, else decay value + (1 - decay) now.
+  static void cpu(const Tensor& value, const Tensor& now, double decay);
+  static void cuda(const Tensor& value, const Tensor& now, double decay);
+};
 
 }  // namespace agon

@@ -24,53 +24,10 @@ void each_scope(const Scopes& scopes, F&& f) {
   });
 }
 
-struct SoftmaxOverTokens {
-  struct Forward {
-    static void cpu(const Tensor& y, const Tensor& z, const Scopes& scopes) {
-      const int64_t E = z.shape(1);
-      visit_accumulator(z.dtype(), [&]<class S>() {
-        const auto in = z.data<const S>();
-        const auto out = y.data<S>();
-        each_scope(scopes, [&](std::span<const int32_t> tokens) {
-          for (int64_t e = 0; e < E; ++e) {
-            const auto at = [&](int32_t t) { return size_t(t * E + e); };
-            S most = in[at(tokens[0])], sum = 0;
-            for (int32_t t : tokens) most = std::max(most, in[at(t)]);
-            for (int32_t t : tokens) sum += out[at(t)] = std::exp(in[at(t)] - most);
-            for (int32_t t : tokens) out[at(t)] /= sum;
-          }
-        });
-      });
-    }
-  };
-  /// dz = y (dy - Σ over the scope's tokens of y dy).
-  struct Backward {
-    static void cpu(const Tensor& dz, const Tensor& dy, const Tensor& y, const Scopes& scopes) {
-      const int64_t E = y.shape(1);
-      visit_accumulator(y.dtype(), [&]<class S>() {
-        const auto share = y.data<const S>(), slope = dy.data<const S>();
-        const auto out = dz.data<S>();
-        each_scope(scopes, [&](std::span<const int32_t> tokens) {
-          for (int64_t e = 0; e < E; ++e) {
-            const auto at = [&](int32_t t) { return size_t(t * E + e); };
-            S mean = 0;
-            for (int32_t t : tokens) mean += share[at(t)] * slope[at(t)];
-            for (int32_t t : tokens) out[at(t)] = share[at(t)] * (slope[at(t)] - mean);
-          }
-        });
-      });
-    }
-  };
-};
-
 /// [T] f32 (f64): the number of tokens in each token's scope, over E.
 Tensor tokens_over_experts(const Tensor& logits, const Scopes& scopes) {
-  const Tensor share({logits.shape(0)}, logits.dtype());
-  visit_accumulator(logits.dtype(), [&]<class S>() {
-    each_scope(scopes, [&](std::span<const int32_t> tokens) {
-      for (int32_t t : tokens) share.data<S>()[size_t(t)] = S(double(tokens.size()) / double(logits.shape(1)));
-    });
-  });
+  const Tensor share({logits.shape(0)}, logits.dtype(), logits.device());
+  run<TokensOverExperts>(logits.device(), share, scopes, logits.shape(1));
   return share;
 }
 
@@ -108,7 +65,49 @@ Tensor unified_scores(const Tensor& logits, const UnifiedOptions& options, const
   require(context.mode != Mode::eval, "layer ", context.layer,
           ": moe.router.expert_score = \"softmax\" compares a token with later ones, so it has no causal evaluation: "
           "use expert_score = \"sigmoid\", or evaluate non-causally");
-  return unified_scores(logits, options.alpha, options.view(), make_scopes(context, logits.shape(0), group, scope));
+  return unified_scores(logits, options.alpha, options.view(),
+                        make_scopes(context, logits.shape(0), group, scope, logits.device()));
+}
+
+void SoftmaxOverTokens::Forward::cpu(const Tensor& y, const Tensor& z, const Scopes& scopes) {
+  const int64_t E = z.shape(1);
+  visit_accumulator(z.dtype(), [&]<class S>() {
+    const auto in = z.data<const S>();
+    const auto out = y.data<S>();
+    each_scope(scopes, [&](std::span<const int32_t> tokens) {
+      for (int64_t e = 0; e < E; ++e) {
+        const auto at = [&](int32_t t) { return size_t(t * E + e); };
+        S most = in[at(tokens[0])], sum = 0;
+        for (int32_t t : tokens) most = std::max(most, in[at(t)]);
+        for (int32_t t : tokens) sum += out[at(t)] = std::exp(in[at(t)] - most);
+        for (int32_t t : tokens) out[at(t)] /= sum;
+      }
+    });
+  });
+}
+
+void SoftmaxOverTokens::Backward::cpu(const Tensor& dz, const Tensor& dy, const Tensor& y, const Scopes& scopes) {
+  const int64_t E = y.shape(1);
+  visit_accumulator(y.dtype(), [&]<class S>() {
+    const auto share = y.data<const S>(), slope = dy.data<const S>();
+    const auto out = dz.data<S>();
+    each_scope(scopes, [&](std::span<const int32_t> tokens) {
+      for (int64_t e = 0; e < E; ++e) {
+        const auto at = [&](int32_t t) { return size_t(t * E + e); };
+        S mean = 0;
+        for (int32_t t : tokens) mean += share[at(t)] * slope[at(t)];
+        for (int32_t t : tokens) out[at(t)] = share[at(t)] * (slope[at(t)] - mean);
+      }
+    });
+  });
+}
+
+void TokensOverExperts::cpu(const Tensor& share, const Scopes& scopes, int64_t experts) {
+  visit_accumulator(share.dtype(), [&]<class S>() {
+    each_scope(scopes, [&](std::span<const int32_t> tokens) {
+      for (int32_t t : tokens) share.data<S>()[size_t(t)] = S(double(tokens.size()) / double(experts));
+    });
+  });
 }
 
 }  // namespace agon

@@ -27,4 +27,22 @@ Tensor unified_scores(const Tensor& logits, const UnifiedOptions& options, const
 /// Softmax over the tokens of each scope, per expert: z [T, E] f32 (f64) -> [T, E].
 Tensor softmax_over_tokens(const Tensor& z, const Scopes& scopes);
 
+struct SoftmaxOverTokens {
+  struct Forward {
+    static void cpu(const Tensor& y, const Tensor& z, const Scopes& scopes);
+    static void cuda(const Tensor& y, const Tensor& z, const Scopes& scopes);
+  };
+  /// dz = y (dy - Σ over the scope's tokens of y dy).
+  struct Backward {
+    static void cpu(const Tensor& dz, const Tensor& dy, const Tensor& y, const Scopes& scopes);
+    static void cuda(const Tensor& dz, const Tensor& dy, const Tensor& y, const Scopes& scopes);
+  };
+};
+
+struct TokensOverExperts {
+  /// share [T]: the number of tokens in each token's scope, over `experts`.
+  static void cpu(const Tensor& share, const Scopes& scopes, int64_t experts);
+  static void cuda(const Tensor& share, const Scopes& scopes, int64_t experts);
+};
+
 }  // namespace agon

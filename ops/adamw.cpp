@@ -10,35 +10,16 @@ namespace agon {
 
 namespace {
 
-/// The options as the numbers the loop needs, in its arithmetic; bias corrections are made in f64.
-template <class A>
-struct Constants {
-  A scale, beta1, rest1, beta2, rest2, correction1, correction2, rate, epsilon, decay;
-
-  Constants(const AdamWOptions& o, double decay_of_this)
-      : scale(A(o.gradient_scale)),
-        beta1(A(o.beta1)),
-        rest1(A(1 - o.beta1)),
-        beta2(A(o.beta2)),
-        rest2(A(1 - o.beta2)),
-        correction1(A(1 / (1 - std::pow(o.beta1, double(o.step))))),
-        correction2(A(1 / (1 - std::pow(o.beta2, double(o.step))))),
-        rate(A(o.rate)),
-        epsilon(A(o.epsilon)),
-        decay(A(decay_of_this)) {}
-};
-
 /// A piece of a tensor in Eigen's vector arithmetic: the compiler alone keeps std::sqrt scalar, for the sake of errno.
 template <class T>
 using Piece =
     Eigen::Map<std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
                                   Eigen::Array<T, Eigen::Dynamic, 1>>>;
 
-}  // namespace
-
-void AdamW::Update::cpu(const Parameter& parameter, const Moments& moments, const AdamWOptions& options, double decay) {
+void update(const Parameter& parameter, const Moments& moments, const AdamWOptions& options, double gradient_scale) {
   visit_accumulator(parameter.master.dtype(), [&]<class A>() {
-    const Constants<A> c(options, decay);
+    const AdamWNumbers<A> c(options);
+    const A scale = A(gradient_scale), decay = A(parameter.decays ? options.decay : 0.0);
     A* const w = parameter.master.data<A>().data();
     A* const first = moments.first.data<A>().data();
     A* const second = moments.second.data<A>().data();
@@ -48,33 +29,41 @@ void AdamW::Update::cpu(const Parameter& parameter, const Moments& moments, cons
     parallel_ranges(parameter.master.size(), cpu::kGrain, [=](int64_t begin, int64_t end) {
       const int64_t n = end - begin;
       Piece<A> W(w + begin, n), M(first + begin, n), V(second + begin, n);
-      const auto G = Piece<const A>(gradient + begin, n) * c.scale;
+      const auto G = Piece<const A>(gradient + begin, n) * scale;
       M = c.beta1 * M + c.rest1 * G;
       V = c.beta2 * V + c.rest2 * G * G;
-      W -= c.rate * (M * c.correction1 / ((V * c.correction2).sqrt() + c.epsilon) + c.decay * W);
+      W -= c.rate * (M * c.correction1 / ((V * c.correction2).sqrt() + c.epsilon) + decay * W);
       if (rounds)
         for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(w[i]);
     });
   });
 }
 
-void adamw(std::span<Parameter* const> parameters, std::span<Moments> moments, const AdamWOptions& options) {
+}  // namespace
+
+void AdamW::Update::cpu(Table&, std::span<Parameter* const> parameters, std::span<const Moments> moments,
+                        const AdamWOptions& options, const Found& found) {
+  const double norm = std::sqrt(found.square_sum.item());
+  if (!std::isfinite(norm) || (found.loss && !std::isfinite(found.loss.item()))) return;
+  for (size_t i = 0; i < parameters.size(); ++i)
+    update(*parameters[i], moments[i], options, clipping_scale(norm, options.clip));
+}
+
+void adamw(std::span<Parameter* const> parameters, std::span<const Moments> moments, const AdamWOptions& options,
+           const AdamW::Found& found, AdamW::Table& table) {
   check(parameters.size() == moments.size(), "adamw: ", parameters.size(), " parameters, ", moments.size(),
         " pairs of moments");
   check(options.step >= 1, "adamw: steps count from 1, got ", options.step);
   for (size_t i = 0; i < parameters.size(); ++i) {
-    Parameter& p = *parameters[i];
+    const Parameter& p = *parameters[i];
     const Moments& m = moments[i];
     check(p.has_grad, "adamw: no tape has written the gradient of ", p.name);
     check(m.first.size() == p.master.size() && m.second.size() == p.master.size() &&
               m.first.dtype() == p.master.dtype() && m.second.dtype() == p.master.dtype(),
           "adamw: the moments of ", p.name, " do not match its master ", p.master.dtype(), ' ', p.master.shape());
   }
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    Parameter& p = *parameters[i];
-    run<AdamW::Update>(p.master.device(), p, moments[i], options, p.decays ? options.decay : 0.0);
-    p.has_grad = false;
-  }
+  for (Parameter* p : parameters) p->has_grad = false;
+  run<AdamW::Update>(found.square_sum.device(), table, parameters, moments, options, found);
 }
 
 }  // namespace agon

@@ -8,17 +8,28 @@
 
 namespace agon {
 
-void GradNorm::SquareSum::cpu(const Tensor& t, double* sum) {
-  visit_accumulator(t.dtype(), [&]<class A>() {
+namespace {
+
+double square_sum(const Tensor& t) {
+  return visit_accumulator(t.dtype(), [&]<class A>() {
     const A* const in = t.data<const A>().data();
     std::vector<double> partial(size_t((t.size() + cpu::kGrain - 1) / cpu::kGrain));
     parallel_ranges(t.size(), cpu::kGrain, [&](int64_t begin, int64_t end) {
       partial[size_t(begin / cpu::kGrain)] = cpu::sum_lanes<double>(
           end - begin, [from = in + begin](int64_t i) { return double(from[i]) * double(from[i]); });
     });
-    *sum = 0;
-    for (double s : partial) *sum += s;
+    double sum = 0;
+    for (double s : partial) sum += s;
+    return sum;
   });
+}
+
+}  // namespace
+
+void GradNorm::SquareSum::cpu(const Tensor& sum, std::span<Parameter* const> parameters) {
+  double total = 0;
+  for (const Parameter* p : parameters) total += square_sum(p->grad);
+  sum.data<double>()[0] = total;
 }
 
 void GradNorm::AllFinite::cpu(const Tensor& t, bool* finite) {
@@ -34,15 +45,13 @@ void GradNorm::AllFinite::cpu(const Tensor& t, bool* finite) {
   });
 }
 
-double grad_square_sum(std::span<Parameter* const> parameters) {
-  double total = 0;
-  for (const Parameter* p : parameters) {
+Tensor grad_square_sum(std::span<Parameter* const> parameters) {
+  for (const Parameter* p : parameters)
     check(p->has_grad, "grad_square_sum: no tape has written the gradient of ", p->name);
-    double sum = 0;
-    run<GradNorm::SquareSum>(p->grad.device(), p->grad, &sum);
-    total += sum;
-  }
-  return total;
+  const Device device = parameters.empty() ? Device{} : parameters.front()->grad.device();
+  Tensor sum({1}, DType::f64, device);
+  run<GradNorm::SquareSum>(device, sum, parameters);
+  return sum;
 }
 
 const Parameter* first_non_finite(std::span<Parameter* const> parameters) {

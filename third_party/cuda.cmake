@@ -19,6 +19,8 @@ elseif(NOT AGON_CUDA STREQUAL "OFF")
     set(CMAKE_CUDA_STANDARD 20)
     find_package(CUDAToolkit 13 REQUIRED)
     set(AGON_HAS_CUDA ON)
+    # Opened by name when it is needed, and, where the loader does not find it, in the toolkit that compiled us.
+    set_source_files_properties(ops/cuda/cublas.cu PROPERTIES COMPILE_DEFINITIONS AGON_CUBLAS_FOLDER="${CUDAToolkit_LIBRARY_DIR}")
   elseif(AGON_CUDA STREQUAL "ON")
     message(FATAL_ERROR "AGON_CUDA=ON, but no nvcc was found: put it on PATH or set CUDACXX")
   endif()
@@ -31,7 +33,7 @@ function(agon_cuda_options target)
     target_compile_definitions(${target} INTERFACE $<BUILD_INTERFACE:AGON_WITH_CUDA>)
     target_compile_options(${target} INTERFACE $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall>>)
     # The runtime is linked statically and finds the driver itself: the program starts on machines without one.
-    target_link_libraries(${target} INTERFACE $<BUILD_INTERFACE:CUDA::cudart_static>)
+    target_link_libraries(${target} INTERFACE $<BUILD_INTERFACE:CUDA::cudart_static> $<BUILD_INTERFACE:${CMAKE_DL_LIBS}>)
   elseif(AGON_CUDA STREQUAL "SHIM")
     target_compile_definitions(${target} INTERFACE AGON_WITH_CUDA AGON_SHIM)
     target_include_directories(${target} SYSTEM INTERFACE ${PROJECT_SOURCE_DIR}/tests/shim)
@@ -46,7 +48,8 @@ function(agon_kernels variable folder)
   endif()
   if(AGON_CUDA STREQUAL "SHIM")
     list(FILTER kernels EXCLUDE REGEX "/ops/cuda/cublas\\.cu$")  # tests/shim/cublas.cpp
-    set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX SKIP_PRECOMPILE_HEADERS ON)
+    set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX SKIP_PRECOMPILE_HEADERS ON
+      COMPILE_OPTIONS -Wno-unknown-pragmas)  # unroll
     if(folder STREQUAL "ops")
       list(APPEND kernels ${PROJECT_SOURCE_DIR}/tests/shim/cublas.cpp)
     endif()

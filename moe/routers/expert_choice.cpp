@@ -36,7 +36,8 @@ class ExpertChoice final : public Router {
   ExpertChoice(const RouterSize& size, const ExpertChoiceOptions& options)
       : options_(options),
         gate_(make_gate(size)),
-        thresholds_(size.experts, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {}
+        thresholds_(size.experts, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay,
+                    size.device) {}
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_), scores = softmax(logits);

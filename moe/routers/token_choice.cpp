@@ -1,8 +1,5 @@
-#include <algorithm>
 #include <cmath>
 
-#include "autograd/tape.h"
-#include "core/parallel.h"
 #include "moe/losses.h"
 #include "moe/router.h"
 #include "moe/selection.h"
@@ -10,6 +7,7 @@
 #include "moe/weights.h"
 #include "ops/activation.h"
 #include "ops/elementwise.h"
+#include "ops/jitter.h"
 #include "ops/linear.h"
 #include "ops/softmax.h"
 
@@ -79,38 +77,6 @@ void TokenChoiceOptions::validate(int64_t experts) const {
           "moe.router.group_score = \"top2\" with one expert in a group: use \"max\"");
 }
 
-/// x times draws from [1 - amount, 1 + amount): element d of global row r depends on (key, r, d) alone.
-struct Jitter {
-  static void cpu(const Tensor& y, const Tensor& x, double amount, RandomKey key, int64_t first_row) {
-    const int64_t D = x.shape(1), blocks = (D + 3) / 4;
-    visit_float(x.dtype(), [&]<class T>() {
-      using A = Accumulator<T>;
-      const T* const in = x.data<const T>().data();
-      T* const out = y.data<T>().data();
-      parallel_ranges(x.shape(0), 64, [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t)
-          for (int64_t b = 0; b < blocks; ++b) {
-            const auto words = philox(key, uint64_t((first_row + t) * blocks + b));
-            for (int64_t d = 4 * b; d < std::min(D, 4 * b + 4); ++d) {
-              const A factor = A(1) + A(amount) * (A(2) * A(uniform(words[size_t(d % 4)])) - A(1));
-              out[t * D + d] = T(A(in[t * D + d]) * factor);
-            }
-          }
-      });
-    });
-  }
-};
-
-Tensor jitter(const Tensor& x, double amount, RandomKey key, int64_t first_row) {
-  const auto apply = [=](const Tensor& from) {
-    Tensor to(from.shape(), from.dtype(), from.device());
-    run<Jitter>(from.device(), to, from, amount, key, first_row);
-    return to;
-  };
-  return record("jitter", {&x}, apply(x),
-                [x = x.without_data(), apply](Gradients& g, const Tensor& dy) { g.add(x, apply(dy)); });
-}
-
 /// Every token keeps its k best experts: ROUTING.md section 2. Mixtral (arXiv 2401.04088), OLMoE, Switch (2101.03961)
 /// and DeepSeek-V2 and -V3 (2412.19437) are settings of its options.
 class TokenChoice final : public Router {
@@ -119,7 +85,7 @@ class TokenChoice final : public Router {
       : options_(options),
         k_(int64_t(options.k)),
         gate_(make_gate(size)),
-        bias_({size.experts}, accumulator_dtype(size.precision.master)) {
+        bias_({size.experts}, accumulator_dtype(size.precision.master), size.device) {
     bias_.zero();
   }
 
@@ -143,7 +109,7 @@ class TokenChoice final : public Router {
     if (!training || options_.capacity_factor == 0)  // a capacity looks into the future
       return {chosen.expert, chosen.token_offsets, weight, logits, scores, chosen.expert, chosen.token_offsets};
 
-    const Tensor groups = scope_offsets(context, x.shape(0), options_.losses.group);
+    const Tensor groups = scope_offsets(context, x.shape(0), options_.losses.group, x.device());
     const Drop rule = options_.drop == "score" ? Drop::score : Drop::position;
     const Kept kept = drop_over_capacity(chosen, scores, groups, k_, options_.capacity_factor, rule);
     return {kept.selection.expert, kept.selection.token_offsets, kept_values(weight, kept.pair), logits, scores,
@@ -161,16 +127,7 @@ class TokenChoice final : public Router {
   }
 
   void after_step(const StepRecord& record) override {
-    if (options_.bias_rate == 0) return;
-    const auto n = record.chosen.data<const double>();
-    double mean = 0;
-    for (double count : n) mean += count / double(n.size());
-    visit_accumulator(bias_.dtype(), [&]<class T>() {
-      for (size_t e = 0; e < n.size(); ++e) {
-        const double sign = mean > n[e] ? 1 : mean < n[e] ? -1 : 0;
-        bias_.data<T>()[e] += T(options_.bias_rate * sign);
-      }
-    });
+    if (options_.bias_rate != 0) steer(bias_, record.chosen, options_.bias_rate);
   }
 
  private:

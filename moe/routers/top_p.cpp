@@ -1,3 +1,5 @@
+#include "moe/routers/top_p.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -5,7 +7,6 @@
 #include "core/parallel.h"
 #include "moe/losses.h"
 #include "moe/router.h"
-#include "moe/selection.h"
 #include "moe/statistics.h"
 #include "moe/weights.h"
 #include "ops/linear.h"
@@ -64,69 +65,12 @@ struct TopPOptions final : RouterOptions {
 /// to 1. Ties to the lower index, sums in f64 and in order of preference, so that every device chooses the same pairs.
 /// N is the bound T ceil(p E).
 Selection select_top_p(const Tensor& probabilities, double p) {
-  const int64_t T = probabilities.shape(0), E = probabilities.shape(1), most = most_experts(p, E);
-  const Tensor best = top_k(probabilities, most);
-  const Selection selection{Tensor({T * most}, DType::i32), Tensor({T + 1}, DType::i32)};
-  const auto expert = selection.expert.data<int32_t>(), offset = selection.token_offsets.data<int32_t>();
-  visit_accumulator(probabilities.dtype(), [&]<class S>() {
-    const auto probability = probabilities.data<const S>();
-    const auto ranked = best.data<const int32_t>();
-    size_t n = 0;
-    offset[0] = 0;
-    for (int64_t t = 0; t < T; ++t) {
-      double reached = 0;
-      for (int64_t i = 0; i < most && reached < p; ++i) {
-        expert[n] = ranked[size_t(t * most + i)];
-        reached += double(probability[size_t(t * E + expert[n++])]);
-      }
-      offset[size_t(t) + 1] = int32_t(n);
-    }
-    std::ranges::fill(expert.subspan(n), -1);
-  });
+  const int64_t T = probabilities.shape(0), most = most_experts(p, probabilities.shape(1));
+  const Device device = probabilities.device();
+  const Selection selection{Tensor({T * most}, DType::i32, device), Tensor({T + 1}, DType::i32, device)};
+  run<SelectTopP>(device, selection, probabilities, top_k(probabilities, most), p);
   return selection;
 }
-
-/// The entropy of softmax(z) of each token, nats: z [T, E] f32 (f64) -> [T]. Made of the logits, because a probability
-/// that underflows to 0 has no logarithm.
-struct TokenEntropy {
-  /// h = Σ_e p_e (lse - z_e).
-  struct Forward {
-    static void cpu(const Tensor& h, const Tensor& z) {
-      each_row(z, [&]<class S>(int64_t t, std::span<const S> row, S lse) {
-        S sum = 0;
-        for (S v : row) sum += std::exp(v - lse) * (lse - v);
-        h.data<S>()[size_t(t)] = sum;
-      });
-    }
-  };
-  /// dz_e = dh p_e ((lse - z_e) - h).
-  struct Backward {
-    static void cpu(const Tensor& dz, const Tensor& dh, const Tensor& h, const Tensor& z) {
-      each_row(z, [&]<class S>(int64_t t, std::span<const S> row, S lse) {
-        const S slope = dh.data<const S>()[size_t(t)], own = h.data<const S>()[size_t(t)];
-        S* const out = dz.data<S>().data() + t * z.shape(1);
-        for (size_t e = 0; e < row.size(); ++e) out[e] = slope * std::exp(row[e] - lse) * (lse - row[e] - own);
-      });
-    }
-  };
-
-  /// Calls f(t, row of z, its logsumexp).
-  template <class F>
-  static void each_row(const Tensor& z, F&& f) {
-    const auto E = size_t(z.shape(1));
-    visit_accumulator(z.dtype(), [&]<class S>() {
-      parallel_ranges(z.shape(0), 128, [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) {
-          const auto row = z.data<const S>().subspan(size_t(t) * E, E);
-          const S largest = *std::ranges::max_element(row);
-          S sum = 0;
-          for (S v : row) sum += std::exp(v - largest);
-          f(t, row, largest + std::log(sum));
-        }
-      });
-    });
-  }
-};
 
 Tensor token_entropy(const Tensor& logits) {
   const Tensor h({logits.shape(0)}, logits.dtype(), logits.device());
@@ -161,7 +105,7 @@ class TopP final : public Router {
     Statistics figures = describe(pairs, pairs.scores);
     const Tensor taken = gather_scores(pairs.scores.detach(), pairs.expert, pairs.token_offsets);
     if (const int64_t tokens = pairs.logits.shape(0); tokens > 0)
-      figures.scalars["taken"] = sum(taken).item() / double(tokens);
+      add_figure(figures, "taken", sum(taken), double(tokens));
     return {pairs.weight, std::move(losses), std::move(figures)};
   }
 
@@ -180,5 +124,62 @@ std::unique_ptr<Router> TopPOptions::make(const RouterSize& size) const {
 const RegisterRouter registered("top_p", [] { return std::make_unique<TopPOptions>(); });
 
 }  // namespace
+
+void SelectTopP::cpu(const Selection& selection, const Tensor& probabilities, const Tensor& best, double p) {
+  const int64_t T = best.shape(0), most = best.shape(1), E = probabilities.shape(1);
+  const auto expert = selection.expert.data<int32_t>(), offset = selection.token_offsets.data<int32_t>();
+  visit_accumulator(probabilities.dtype(), [&]<class S>() {
+    const auto probability = probabilities.data<const S>();
+    const auto ranked = best.data<const int32_t>();
+    size_t n = 0;
+    offset[0] = 0;
+    for (int64_t t = 0; t < T; ++t) {
+      double reached = 0;
+      for (int64_t i = 0; i < most && reached < p; ++i) {
+        expert[n] = ranked[size_t(t * most + i)];
+        reached += double(probability[size_t(t * E + expert[n++])]);
+      }
+      offset[size_t(t) + 1] = int32_t(n);
+    }
+    std::ranges::fill(expert.subspan(n), -1);
+  });
+}
+
+namespace {
+
+/// Calls f(t, row of z, its logsumexp).
+template <class F>
+void each_row(const Tensor& z, F&& f) {
+  const auto E = size_t(z.shape(1));
+  visit_accumulator(z.dtype(), [&]<class S>() {
+    parallel_ranges(z.shape(0), 128, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const auto row = z.data<const S>().subspan(size_t(t) * E, E);
+        const S largest = *std::ranges::max_element(row);
+        S sum = 0;
+        for (S v : row) sum += std::exp(v - largest);
+        f(t, row, largest + std::log(sum));
+      }
+    });
+  });
+}
+
+}  // namespace
+
+void TokenEntropy::Forward::cpu(const Tensor& h, const Tensor& z) {
+  each_row(z, [&]<class S>(int64_t t, std::span<const S> row, S lse) {
+    S sum = 0;
+    for (S v : row) sum += std::exp(v - lse) * (lse - v);
+    h.data<S>()[size_t(t)] = sum;
+  });
+}
+
+void TokenEntropy::Backward::cpu(const Tensor& dz, const Tensor& dh, const Tensor& h, const Tensor& z) {
+  each_row(z, [&]<class S>(int64_t t, std::span<const S> row, S lse) {
+    const S slope = dh.data<const S>()[size_t(t)], own = h.data<const S>()[size_t(t)];
+    S* const out = dz.data<S>().data() + t * z.shape(1);
+    for (size_t e = 0; e < row.size(); ++e) out[e] = slope * std::exp(row[e] - lse) * (lse - row[e] - own);
+  });
+}
 
 }  // namespace agon

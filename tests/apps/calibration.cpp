@@ -14,6 +14,7 @@
 #include "moe/thresholds.h"
 #include "tests/apps/threshold_toy.h"
 #include "tests/apps/tiny_run.h"
+#include "tests/support/cuda.h"
 #include "tests/support/temporary_folder.h"
 
 using namespace agon;
@@ -188,4 +189,18 @@ TEST_CASE("calibration: beside a manifest it does not harm the checkpoint, and g
   }());
   CHECK(save(3) == folder / "checkpoints/step-3");
   CHECK_FALSE(exists(calibration_path(folder / "checkpoints/step-3")));
+}
+
+GPU_CASE("calibration: the thresholds of a GPU are the CPU's") {
+  Toy here({"moe.router.strategy=unified", "data.builtin_bytes=20000"}),
+      there({"moe.router.strategy=unified", "data.builtin_bytes=20000", "device=cuda"});
+  Step arena(placed(there.model).device());
+  const auto thresholds = [](Toy& toy, Step& in) {
+    const Calibration c = calibrate(toy.model, toy.data, 4, in);
+    set_thresholds(*toy.router().thresholds(), c.layers.at(1), c.tokens);
+    return toy.router().thresholds()->value;
+  };
+  const Tensor a = thresholds(there, arena), b = thresholds(here, here.arena);
+  CHECK(a.device() == device_of_case());
+  CHECK(relative_error(a, b) < 1e-3);  // a histogram's bins
 }

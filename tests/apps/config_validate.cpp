@@ -51,8 +51,7 @@ TEST_CASE("config_validate: the message says where the value came from") {
 TEST_CASE("config_validate: experts") {
   const ToyStrategies strategies;
   const Config c = with_experts();
-  check_contains(refused(c, [](Config& x) { x.moe.layer.experts = 1; }),
-                 {"moe.router.k = 2 exceeds the 1 experts"});
+  check_contains(refused(c, [](Config& x) { x.moe.layer.experts = 1; }), {"moe.router.k = 2 exceeds the 1 experts"});
   check_contains(refused(c, [](Config& x) { x.parallel.expert = 3; }), {"parallel.expert", "8 experts", "3 ranks"});
   check_contains(refused(c, [](Config& x) { x.moe.layer.shared_gate = true; }),
                  {"moe.shared_gate", "moe.shared_experts"});
@@ -102,9 +101,17 @@ TEST_CASE("config_validate: data") {
 
 TEST_CASE("config_validate: device and precision") {
   Config c;
-  if (!kHasCuda) check_contains(refused(c, [](Config& x) { x.device = "cuda"; }), {"device", "built without CUDA"});
+  for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:1234", "CUDA"})
+    check_contains(refused(c, [&](Config& x) { x.device = name; }),
+                   {"device: \"", name, "expected cpu, cuda or cuda:N"});
+  c.device = "cuda:12";
+  c.validate();  // whether there is one is asked where it is used: a checkpoint may go on elsewhere
+  CHECK(c.parsed_device() == Device{Device::cuda, 12});
+  check_contains(user_error([&] { c.use_device(); }), {"device", kHasCuda ? "GPU" : "built without CUDA"});
+  c.device = "cpu";
+  CHECK(c.use_device() == Device{});
   c.precision = "f64";
   c.validate();
   c.device = "cuda";
-  check_contains(user_error([&] { c.validate(); }), {kHasCuda ? "f64" : "CUDA"});
+  check_contains(user_error([&] { c.validate(); }), {"precision", "f64 exists on the CPU only", "on cuda"});
 }

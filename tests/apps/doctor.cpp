@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "core/gpu.h"
 #include "tests/apps/run_folder.h"
 
 using namespace agon;
@@ -9,6 +10,8 @@ TEST_CASE("doctor: says what is here and why something is not") {
   const Folder folder;
   const Quiet quiet((folder.path / "out").string());
   CHECK(doctor() == 0);
+  CHECK((quiet.text().find("GPU           none: ") != std::string::npos) == find_gpus().found.empty());
+  CHECK((quiet.text().find("\ncuda:0 ") != std::string::npos) == !find_gpus().found.empty());
   for (const char* what : {"processor ", "kernels", "threads ", "GFLOP/s", "CUDA ", "NCCL ", "MPI ", "self, threads"})
     CHECK(quiet.text().find(what) != std::string::npos);
 }

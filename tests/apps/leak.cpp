@@ -4,6 +4,7 @@
 
 #include "tests/apps/threshold_toy.h"
 #include "tests/apps/tiny_run.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -37,7 +38,7 @@ Leak leak_of(const std::string& router, Mode mode, int64_t batch = 4, const std:
     if (path.ends_with(".threshold")) fill(t, 0.3);
   });
   const EvaluationData data(corpus.valid, *corpus.tokenizer, config.data, config.model.sequence);
-  Step arena;
+  Step arena(placed(model).device());
   return measure_leak(model, data, batch, mode, arena);
 }
 
@@ -78,4 +79,12 @@ TEST_CASE("leak: documents of a window are sequences of their own, and one token
   const Leak single = leak_of("", Mode::eval, 3, {"model.sequence=1"});
   CHECK(single.later > 0);
   CHECK(single.others == 0);
+}
+
+GPU_CASE("leak: none on a GPU either, and a change is seen") {
+  const Leak leak = leak_of("strategy = \"unified\"", Mode::eval, 2, {"device=cuda"});
+  CHECK(leak.earlier == 0);
+  CHECK(leak.others == 0);
+  CHECK(leak.later > 0);
+  CHECK(leak_of("strategy = \"expert_choice\"", Mode::eval_noncausal, 2, {"device=cuda"}).others > 0);
 }

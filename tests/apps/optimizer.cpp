@@ -67,9 +67,8 @@ TEST_CASE("optimizer: the first update is AdamW's formula, clipped to the global
   o.weight_decay = 0.5;
   Optimizer optimizer({&f.a, &f.b}, o);
   const auto outcome = optimizer.update(0, 10);
-  CHECK(outcome.finite);
   CHECK(outcome.rate == 0.01);
-  CHECK(outcome.gradient_norm == doctest::Approx(norm));
+  CHECK(std::sqrt(outcome.square_sum.item()) == doctest::Approx(norm));
   for (size_t i = 0; i < 4; ++i) {
     const double clipped = g.data<double>()[i] / norm, w = before.data<double>()[i];
     const double expected = w - 0.01 * (clipped / (std::abs(clipped) + 1e-8) + 0.5 * w);
@@ -89,7 +88,7 @@ TEST_CASE("optimizer: a gradient that is not finite changes nothing") {
   const Tensor a = clone(f.a.master), b = clone(f.b.master);
   std::vector<Tensor> moments;
   optimizer.each_moment([&](const std::string&, Tensor& t) { moments.push_back(clone(t)); });
-  CHECK(!optimizer.update(1, 10).finite);
+  CHECK(!std::isfinite(optimizer.update(1, 10).square_sum.item()));
   CHECK(identical(a, f.a.master));
   CHECK(identical(b, f.b.master));
   size_t i = 0;

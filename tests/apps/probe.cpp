@@ -10,7 +10,7 @@
 #include "tests/apps/probe_strategies.h"
 #include "tests/apps/run_folder.h"
 #include "tests/moe/toy_router.h"
-#include "tests/support/gradient.h"
+#include "tests/support/cuda.h"
 #include "tests/support/message.h"
 #include "tests/support/temporary_folder.h"
 
@@ -352,4 +352,27 @@ TEST_CASE("probe: from files to a file") {
   check_contains(test::user_error([&] { probe({layer, in, layer}); }), {layer.c_str(), "would replace"});
   check_contains(test::user_error([&] { probe({layer, in, folder / "no/out"}); }), {"no/"});
   CHECK(testing::contents_of(out) == before);
+}
+
+GPU_CASE("probe: a GPU decides as the CPU and gives its gradients") {
+  Tensors in = inputs();
+  for (auto& [name, t] : in) t = converted(t, DType::f32);
+  in["sequence_lengths"] = tensor_of<int32_t>({3, 4});
+  const std::string layer = "width = 6\n", experts = "[moe]\nexperts = 4\nexpert_width = 5\n[moe.router]\n";
+  for (const auto& [top, router] : {std::pair{"", "strategy = 'token_choice'"},
+                                    {"", "strategy = 'expert_choice'\nk = 1.5\nscope = 'sequence'"},
+                                    {"", "strategy = 'unified'\nk = 1.5"},
+                                    {"mode = 'compete'\n", "strategy = 'competition'"}}) {
+    CAPTURE(std::string(router));
+    const ProbeFlags flags{.each_loss = true, .expert_outputs = true};
+    const Tensors here = probed(layer + top + experts + router, in, flags),
+                  there = probed(layer + "device = 'cuda'\n" + top + experts + router, in, flags);
+    CHECK(identical(there.at("selected"), here.at("selected")));
+    REQUIRE(there.size() == here.size());
+    for (const auto& [name, t] : here) {
+      CAPTURE(name);
+      CHECK(there.at(name).device() == Device{});
+      CHECK(relative_error(there.at(name), t) < 1e-4);
+    }
+  }
 }

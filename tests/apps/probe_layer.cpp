@@ -110,8 +110,9 @@ TEST_CASE("probe_layer: what the strategy refuses names its place") {
 TEST_CASE("probe_layer: modes and devices there are not") {
   check_contains(refused("width = 4\nmode = 'compete'"),
                  {"mode (layer.toml:2)", "\"token_choice\"", "never compete", "eval_noncausal"});
-  check_contains(refused("width = 4\ndevice = 'cuda'"),
-                 {"device (layer.toml:2)", kHasCuda ? "no kernels" : "built without CUDA", "expected \"cpu\""});
+  check_contains(refused("width = 4\ndevice = 'gpu'"),
+                 {"device (layer.toml:2)", "\"gpu\"", "expected cpu, cuda or cuda:N"});
+  check_contains(refused("width = 4\ndtype = 'f64'\ndevice = 'cuda'"), {"dtype (layer.toml:2)", "f64", "on cuda"});
 }
 
 TEST_CASE("probe_layer: from a file") {

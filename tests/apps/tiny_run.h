@@ -37,6 +37,12 @@ z_coefficient = 0.001
 bias_rate = 0.001
 )";
 
+/// The model, where its configuration says.
+inline LanguageModel& placed(LanguageModel& model) {
+  move_to(model, model.config().use_device());
+  return model;
+}
+
 /// A whole run without files.
 struct Tiny {
   Config config;
@@ -52,7 +58,7 @@ struct Tiny {
       : config(parse_config(kTiny + router, "tiny", overrides)),
         corpus(load_corpus(config.data)),
         model(config, corpus.tokenizer->vocabulary(), *comm),
-        optimizer(parameters(model), config.optimizer),
+        optimizer(parameters(placed(model)), config.optimizer),
         data(corpus, config.data, config.model.sequence, config.train.batch, uint64_t(config.seed)),
         trainer(config, model, optimizer, data) {
     set_threads(int(config.threads));

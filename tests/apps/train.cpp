@@ -3,6 +3,7 @@
 #include "tests/apps/run_folder.h"
 #include "tests/apps/run_log.h"
 #include "tests/apps/threshold_toy.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -155,4 +156,45 @@ TEST_CASE("train: routing groups have to fill a micro-batch, options without eff
   CHECK_THROWS_AS(train(folder.run("b", {"moe.router.group=2", "train.micro_batch=1"})), UserError);
   CHECK_THROWS_WITH_AS(train(folder.run("c", {"parallel.expert=2"})), doctest::Contains("one rank"), UserError);
   for (const char* name : {"a", "b", "c"}) CHECK(!fs::exists(folder.path / name));
+}
+
+GPU_CASE("train: a checkpoint goes on on the other device, and back") {
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  const std::vector<std::string> keys{"precision=bf16", "train.eval_tokens=64", "train.eval_every=0"};
+  const auto train_to = [&](const char* run, int steps, const char* device, bool resume) {
+    auto overrides = keys;
+    overrides.push_back(text("train.steps=", steps));
+    overrides.push_back(text("device=", device));
+    overrides.push_back("optimizer.schedule=constant");
+    TrainArguments arguments = folder.run(run, overrides);
+    arguments.resume = resume;
+    CHECK(train(arguments) == 0);
+  };
+  train_to("here", 6, "cpu", false);
+  train_to("moved", 2, "cpu", false);
+  train_to("moved", 4, "cuda", true);
+  CHECK(quiet.text().find("of the host: what cuda:0 was given to do") != std::string::npos);
+  train_to("moved", 6, "cpu", true);
+  const auto a = log_of(folder.path / "moved"), b = log_of(folder.path / "here");
+  REQUIRE(a.size() == 6);
+  for (size_t i = 0; i < 6; ++i) CHECK(double(a[i]["loss"]) == doctest::Approx(double(b[i]["loss"])).epsilon(5e-3));
+  CHECK(a[3]["share_of_peak"] == 0);
+
+  // What one device wrote, the other evaluates and shows.
+  train_to("there", 2, "cuda:0", false);
+  CHECK(eval({.checkpoint = (folder.path / "there").string(), .overrides = {"device=cpu"}}) == 0);
+  CHECK(eval({.checkpoint = (folder.path / "there").string(), .overrides = {}}) == 0);
+  CHECK(info((folder.path / "there").string(), {}) == 0);
+}
+
+TEST_CASE("train: devices there are not are refused before anything is written") {
+  const Folder folder;
+  const Quiet quiet((folder.path / "out").string());
+  for (const char* device : {"cuda:77", "gpu"}) {
+    CHECK_THROWS_WITH_AS(train(folder.run("run", {text("device=", device)})), doctest::Contains("device"), UserError);
+    CHECK(!fs::exists(folder.path / "run"));
+  }
+  CHECK_THROWS_WITH_AS(train(folder.run("run", {"device=cuda", "precision=f64"})),
+                       doctest::Contains("f64 exists on the CPU only"), UserError);
 }

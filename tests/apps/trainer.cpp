@@ -7,7 +7,7 @@
 
 #include "core/copy.h"
 #include "tests/apps/tiny_run.h"
-#include "tests/support/gradient.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -78,8 +78,8 @@ TEST_CASE("trainer: what measure says is what a step takes") {
   CHECK(tiny.trainer.measure(1) < expected);
 }
 
-TEST_CASE("trainer: a loss that is not finite names step, layer and tensor, and changes nothing") {
-  Tiny tiny;
+DEVICE_CASE("trainer: a loss that is not finite names step, layer and tensor, and changes nothing") {
+  Tiny tiny({text("device=", device_of_case().kind == Device::cpu ? "cpu" : "cuda")});
   tiny.losses(1);
   const auto poison = [&](const std::string& path, double value) {
     Tensor before;
@@ -95,11 +95,15 @@ TEST_CASE("trainer: a loss that is not finite names step, layer and tensor, and 
       if (name == path) copy(p.value, before);
     });
   };
-  std::vector<Tensor> all;
+  std::vector<Tensor> all, moments, states;
   for (Parameter* p : tiny.optimizer.parameters()) all.push_back(clone(p->master));
+  tiny.optimizer.each_moment([&](const std::string&, Tensor& t) { moments.push_back(clone(t)); });
+  each_state(tiny.model, [&](const std::string&, Tensor& t) { states.push_back(clone(t)); });
   for (const auto& [path, value, message] :
        {std::tuple{"blocks.1.attention.out.weight", double(INFINITY),
                    "step 2: the loss is not finite; first found in the parameter blocks.1.attention.out.weight"},
+        {"blocks.0.attention.out.weight", std::nan(""),
+         "step 2: the loss is not finite; first found in the parameter blocks.0.attention.out.weight"},
         {"blocks.0.feed_forward.gate_up", 1e25,
          "step 2: the loss is not finite; first found in the output of blocks.0.feed_forward"}}) {
     const Tensor before = poison(path, value);
@@ -107,5 +111,73 @@ TEST_CASE("trainer: a loss that is not finite names step, layer and tensor, and 
     restore(path, before);
   }
   for (size_t i = 0; i < all.size(); ++i) CHECK(identical(all[i], tiny.optimizer.parameters()[i]->master));
+  size_t moment = 0, state = 0;
+  tiny.optimizer.each_moment([&](const std::string&, Tensor& t) { CHECK(identical(t, moments[moment++])); });
+  each_state(tiny.model, [&](const std::string&, Tensor& t) { CHECK(identical(t, states[state++])); });
+  CHECK(moment == 2 * all.size());
+  CHECK(state > 0);
   CHECK(std::isfinite(tiny.trainer.step(1, 1).loss));
+}
+
+TEST_CASE("trainer: a later micro-batch that is not finite is found, and no update is made") {
+  Tiny tiny({"train.micro_batch=1", "moe.router.bias_rate=0"});
+  tiny.losses(1);
+  const Parameter& embedding = *tiny.optimizer.parameters().front();
+  const Batch last = tiny.data.batch(1, {3, 4, 0, 1}), others = tiny.data.batch(1, {0, 4, 0, 1});
+  // A token that only the last micro-batch has.
+  const auto ids = last.token.data<int32_t>();
+  const int64_t width = embedding.value.shape(1);
+  int32_t only = -1;
+  for (const int32_t id : ids) {
+    bool elsewhere = false;
+    for (int64_t micro = 0; micro < 3; ++micro) {
+      const Batch b = tiny.data.batch(1, {micro, 4, 0, 1});
+      for (const int32_t other : b.token.data<int32_t>()) elsewhere = elsewhere || other == id;
+    }
+    if (!elsewhere) only = id;
+  }
+  REQUIRE(only >= 0);
+  embedding.value.data<float>()[size_t(only * width)] = 1e30f;  // finite, its square is not
+  const Tensor before = clone(embedding.master);
+  CHECK_THROWS_WITH_AS(tiny.trainer.step(1, 1), doctest::Contains("step 2: the loss is not finite"), Error);
+  CHECK(identical(embedding.master, before));
+}
+
+GPU_CASE("trainer: nothing crosses between the batch and the log line") {
+  for (const auto& [name, router] : {
+           std::pair{"dropless token choice", "[moe.router]\nk = 2\nz_coefficient = 0.001\nbias_rate = 0.001"},
+           {"its loss over the step", "[moe.router]\nbalance_scope = 'global'"},
+           {"expert choice", "[moe.router]\nstrategy = 'expert_choice'\nscope = 'sequence'\nk = 1.5"},
+           {"unified", "[moe.router]\nstrategy = 'unified'\nk = 1.5"},
+           {"competition", "[moe.router]\nstrategy = 'competition'\nrate = 0.5\nwarm_up = 0"},
+       }) {
+    CAPTURE(std::string(name));
+    Tiny tiny({"device=cuda", "train.micro_batch=2"}, router);
+    tiny.losses(1);  // the optimizer's table
+    int64_t competing = 0;
+    for (int64_t step = 1; step < 5; ++step) {
+      const Crossings before = crossings();
+      competing += tiny.trainer.step(step, step).competing;
+      const Crossings after = crossings();
+      CHECK(after.to_device - before.to_device ==
+            2 * 4);  // tokens, positions, offsets and targets of two micro-batches
+      CHECK(after.to_host - before.to_host == 1);
+    }
+    CHECK((competing > 0) == (std::string(name) == "competition"));
+  }
+}
+
+GPU_CASE("trainer: what measure says is what a step on a GPU takes, and a report has the CPU's figures") {
+  Tiny there({"device=cuda"}), here;
+  const size_t expected = there.trainer.measure(4);
+  for (int64_t i = 0; i < 3; ++i) {
+    const StepReport a = there.trainer.step(i, i), b = here.trainer.step(i, i);
+    CHECK(a.gradient_norm == doctest::Approx(b.gradient_norm).epsilon(1e-4));
+    CHECK(a.load == b.load);
+    CHECK(a.dropped == b.dropped);
+    REQUIRE(a.routing.size() == b.routing.size());
+    for (const auto& [key, value] : b.routing) CHECK(a.routing.at(key) == doctest::Approx(value).epsilon(1e-4));
+    for (const auto& [key, value] : b.losses) CHECK(a.losses.at(key) == doctest::Approx(value).epsilon(1e-4));
+  }
+  CHECK(there.trainer.arena().extent() == expected);
 }

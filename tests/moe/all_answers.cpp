@@ -6,6 +6,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
+#include "tests/moe/against_cpu.h"
 #include "tests/moe/support.h"
 #include "tests/support/ranks.h"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr int64_t kTokens = 13, kExperts = 4, kWidth = 6, kHidden = 5;
 
 ExpertGroup experts_of(const Communicator& comm, Activation activation = Activation::swiglu,
-                       Precision precision = Precision::f64()) {
+                       Precision precision = Precision::f64(), Device device = {}) {
   ExpertGroup all(kExperts, kWidth, kHidden, activation, true, precision, 1, 1);
   fill_parameters(all, 7);
   const int64_t each = kExperts / comm.size();
@@ -27,6 +28,7 @@ ExpertGroup experts_of(const Communicator& comm, Activation activation = Activat
     copy(to[i]->master, slice(from[i]->master, comm.rank() * each, (comm.rank() + 1) * each));
     to[i]->refresh();
   }
+  move_to(mine, device);
   return mine;
 }
 
@@ -125,5 +127,74 @@ TEST_CASE("all_answers: two and four ranks equal one, forward and backward, with
     REQUIRE(many.gradients.size() == one.gradients.size());
     for (size_t i = 0; i < one.gradients.size(); ++i)
       CHECK(relative_error(many.gradients[i], one.gradients[i]) < 1e-13);
+  }
+}
+
+DEVICE_CASE("all_answers: parts of a matrix, taken and put back rounded, and offsets of one expert") {
+  const Tensor whole = random({7, 5}, 1, 1, DType::f32);
+  for (const auto& [row, column, n, m] :
+       {std::tuple{0, 0, 7, 5}, {2, 0, 3, 5}, {6, 4, 1, 1}, {1, 3, 4, 1}, {7, 0, 0, 5}}) {
+    const Tensor part({n, m}, DType::f32, device_of_case()), to = there(clone(whole)),
+                                                             low = there(random({n, m}, 2, 1, DType::bf16));
+    run<MatrixPart::Take>(device_of_case(), part, there(whole), row, column);
+    run<MatrixPart::Put>(device_of_case(), to, low, row, column);
+    const Tensor taken = on_host(part), put = on_host(to), from = on_host(low);
+    for (int64_t i = 0; i < 7; ++i)
+      for (int64_t j = 0; j < 5; ++j) {
+        const bool inside = i >= row && i < row + n && j >= column && j < column + m;
+        const size_t at = size_t((i - row) * m + j - column);
+        const float was = whole.data<float>()[size_t(i * 5 + j)];
+        if (inside) CHECK(taken.data<float>()[at] == was);
+        CHECK(put.data<float>()[size_t(i * 5 + j)] == (inside ? float(from.data<bf16>()[at]) : was));
+      }
+  }
+  const Tensor rounded({3, 2}, DType::bf16, device_of_case()), wide_part = random({3, 2}, 3, 1, DType::f32);
+  run<MatrixPart::Put>(device_of_case(), rounded, there(wide_part), 0, 0);
+  CHECK(identical(rounded, converted(wide_part, DType::bf16)));
+  for (int64_t e = 0; e < 3; ++e) {
+    const Tensor offsets({4}, DType::i32, device_of_case());
+    run<RowsOfOne>(device_of_case(), offsets, e, 9);
+    CHECK(identical(offsets, tensor_of<int32_t>({0, e < 1 ? 9 : 0, e < 2 ? 9 : 0, 9})));
+  }
+}
+
+GPU_CASE("all_answers: as on the CPU in f64 for any chunk, forward and backward, without crossing") {
+  const auto self = make_self_communicator();
+  const Tensor x64 = random({kTokens, kWidth}, 3), direction = random({kTokens, kExperts}, 5);
+  const auto outcome = [&](Precision precision, const std::string& name, int64_t bytes, Device device) {
+    ExpertGroup experts = experts_of(*self, Activation::swiglu, precision, device);
+    const std::vector<Parameter*> all = parameters(experts);
+    const Tensor x = agon::on_device(converted(x64, precision.compute), device),
+                 dy = agon::on_device(converted(direction, accumulator_dtype(precision.compute)), device),
+                 loss({1}, dy.dtype(), device);
+    const Crossings before = crossings();
+    Tape tape(all);
+    tape.watch(x);
+    const Tensor a = all_answer_scores(x, experts, answer_score_named(name), bytes, *self, true);
+    tape.backward(record("given", {&a}, loss, [a, dy](Gradients& g, const Tensor&) { g.add(a, dy); }));
+    CHECK(crossings().to_host == before.to_host);
+    CHECK(crossings().to_device == before.to_device);
+    std::vector<Tensor> found{a, tape.gradient(x)};
+    for (const Parameter* p : all) found.push_back(clone(p->grad));
+    return found;
+  };
+  for (const std::string& name : answer_score_names()) {
+    CAPTURE(name);
+    const std::vector<Tensor> expected = outcome(Precision::f64(), name, 1 << 20, {});
+    for (const Precision precision : {Precision::fp32(), Precision::bf16()}) {
+      const double tolerance = precision.compute == DType::bf16 ? 3e-2 : 1e-5;
+      const std::vector<Tensor> whole = outcome(precision, name, 1 << 20, device_of_case());
+      for (const int64_t bytes : {int64_t(1), int64_t(600), int64_t(1) << 20}) {
+        CAPTURE(bytes);
+        const ThreadOrder changed(uint64_t(bytes % 3));
+        const std::vector<Tensor> found = outcome(precision, name, bytes, device_of_case());
+        CHECK(identical(found[0], whole[0]));
+        CHECK(identical(found[1], whole[1]));
+        for (size_t i = 0; i < found.size(); ++i) {
+          CAPTURE(i);
+          CHECK(relative_error(found[i], expected[i]) < tolerance);
+        }
+      }
+    }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
+#include "tests/moe/against_cpu.h"
 #include "tests/moe/support.h"
 
 using namespace agon;
@@ -55,4 +56,28 @@ TEST_CASE("answers: gradients agree with finite differences, large answers do no
   fill(bad, std::nan(""));
   for (const std::string& name : answer_score_names())
     CHECK(std::isnan(answer_scores(bad, answer_score_named(name)).data<float>()[0]));
+}
+
+GPU_CASE("answers: as on the CPU, forward and backward; large answers, zero ones and NaN too") {
+  for (const std::string& name : answer_score_names()) {
+    CAPTURE(name);
+    const AnswerScore score = answer_score_named(name);
+    for (const Shape shape : {Shape{1, 1}, Shape{0, 4}, Shape{9, 33}, Shape{20, 64}})
+      op_case(against_cpu({random(shape, 4)}, [&](const auto& in) { return answer_scores(in[0], score); }));
+    Tensor rows({4, 40}, DType::f32);
+    fill(rows, 0);
+    for (size_t d = 0; d < 40; ++d) {
+      rows.data<float>()[d] = d % 2 ? 500 : -500;
+      rows.data<float>()[80 + d] = d == 39 ? std::nanf("") : 1;
+    }
+    Tape tape({});
+    const Tensor x = there(rows);
+    tape.watch(x);
+    const Tensor a = answer_scores(x, score);
+    tape.backward(probe(a, 1));
+    const Tensor found = on_host(a), dx = on_host(tape.gradient(x));
+    CHECK(relative_error(slice(found, 0, 2), slice(answer_scores(rows, score), 0, 2)) < 1e-6);
+    CHECK(std::isnan(found.data<float>()[2]));
+    for (size_t d = 0; d < 80; ++d) CHECK(std::isfinite(dx.data<float>()[d]));
+  }
 }

@@ -8,7 +8,7 @@
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
 #include "ops/softmax.h"
-#include "tests/moe/support.h"
+#include "tests/moe/gpu_loss.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -118,8 +118,51 @@ TEST_CASE("competition parts: equal answers are uniform, the divergence then 0")
   fill(c.affinity, 0.7);
   const Selection same{c.pairs.expert, c.pairs.token_offsets};
   const Statistics s = describe_contest({}, c.pairs, softmax(c.pairs.logits), &same);
-  CHECK(s.scalars.at("affinity_kl") == doctest::Approx(0));
-  CHECK(s.scalars.at("agreement") == 1);
+  CHECK(s.scalars().at("affinity_kl") == doctest::Approx(0));
+  CHECK(s.scalars().at("agreement") == 1);
   const Selection none{Tensor({0}, DType::i32), Tensor({kTokens + 1}, DType::i32).zero()};
-  CHECK(describe_contest({}, c.pairs, softmax(c.pairs.logits), &none).scalars.at("agreement") == 0);
+  CHECK(describe_contest({}, c.pairs, softmax(c.pairs.logits), &none).scalars().at("agreement") == 0);
+}
+
+DEVICE_CASE("competition parts: agreement is the share of the pairs that others chose too, 1 of none") {
+  Pairs pairs;
+  pairs.expert = there(tensor_of<int32_t>({0, 2, 1, 3, -1}));
+  pairs.token_offsets = there(tensor_of<int32_t>({0, 2, 3, 4}));
+  const Selection others{there(tensor_of<int32_t>({2, 1, 0, 2, 3, 1})), there(tensor_of<int32_t>({0, 2, 4, 6}))};
+  const Tensor share({1}, DType::f64, device_of_case());
+  run<Agreement>(share.device(), share, pairs, others);
+  CHECK(share.item() == 0.5);  // expert 2 of token 0, expert 3 of token 2
+  pairs.token_offsets = there(tensor_of<int32_t>({0, 0, 0, 0}));
+  run<Agreement>(share.device(), share, pairs, others);
+  CHECK(share.item() == 1);
+}
+
+DEVICE_CASE("competition parts: divergence from uniform") {
+  const Tensor P = there(tensor_of<float>({0.25f, 0.25f, 0.25f, 0.25f, 1, 0, 0, 0, 0.5f, 0, 0.5f, 0}).reshape({3, 4}));
+  const Tensor mean({1}, DType::f64, device_of_case());
+  run<DivergenceFromUniform>(mean.device(), mean, P);
+  CHECK(mean.item() == doctest::Approx((std::log(4.) + std::log(2.)) / 3));
+  run<DivergenceFromUniform>(mean.device(), mean, there(Tensor({0, 4}, DType::f32)));
+  CHECK(mean.item() == 0);
+}
+
+GPU_CASE("competition parts: their figures are the same bits in any order of threads") {
+  const RandomPairs one = random_pairs(200, 9, 3), other = random_pairs(200, 9, 4);
+  Pairs pairs;
+  pairs.expert = there(one.expert);
+  pairs.token_offsets = there(one.token_offsets);
+  const Selection others{there(other.expert), there(other.token_offsets)};
+  const Tensor P = there(converted(softmax(random({200, 9}, 5)), DType::f32));
+  std::vector<double> seen[2];
+  for (const uint64_t order : {0, 1, 2}) {
+    const ThreadOrder changed(order);
+    const Tensor share({1}, DType::f64, P.device()), mean({1}, DType::f64, P.device());
+    run<Agreement>(share.device(), share, pairs, others);
+    run<DivergenceFromUniform>(mean.device(), mean, P);
+    seen[0].push_back(share.item());
+    seen[1].push_back(mean.item());
+  }
+  for (const auto& values : seen) CHECK((values[1] == values[0] && values[2] == values[0]));
+  CHECK(seen[0][0] > 0);
+  CHECK(seen[0][0] < 1);
 }

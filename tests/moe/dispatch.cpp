@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/moe/against_cpu.h"
 #include "tests/moe/support.h"
 
 using namespace agon;
@@ -87,5 +88,46 @@ TEST_CASE("dispatch: no tokens, no pairs") {
   CHECK(combine(Tensor({0, 4}, DType::f32), none).shape() == Shape{0, 4});
   const Plan idle = make_plan(Tensor({0}, DType::i32), tensor_of<int32_t>({0, 0, 0}), 3);
   const Tensor y = combine(Tensor({0, 4}, DType::f32), Tensor({0}, DType::f32), idle);
+  for (float v : y.data<float>()) CHECK(v == 0);
+}
+
+GPU_CASE("dispatch: all directions as on the CPU, forward and backward") {
+  // Widths that fill 16 bytes and that do not; tokens and experts nobody chose; bounds far above what is in use.
+  for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {1, 1, 4}, {9, 4, 3}, {23, 6, 40}})
+    for (const int64_t width : {1, 16, 33}) {
+      CAPTURE(tokens);
+      CAPTURE(width);
+      const Case c = make_case(tokens, experts, spare);
+      const auto plan = [&](const Tensor& beside) { return on_device(c.plan, beside.device()); };
+      const Tensor x = random({tokens, width}, 1), rows = random({c.pairs, width}, 2), weight = random({c.pairs}, 3);
+      op_case(against_cpu({x}, [&](const auto& in) { return permute(in[0], plan(in[0])); }));
+      op_case(against_cpu({rows}, [&](const auto& in) { return combine(in[0], plan(in[0])); }));
+      op_case(against_cpu({rows, weight}, [&](const auto& in) { return combine(in[0], wide(in[1]), plan(in[0])); }));
+      op_case(against_cpu({rows}, [&](const auto& in) { return by_row(in[0], plan(in[0])); }));
+      op_case(against_cpu({weight}, [&](const auto& in) { return by_pair(in[0], plan(in[0])); }));
+    }
+}
+
+GPU_CASE("dispatch: no tokens, no pairs, and lists longer and shorter than the plan's bound") {
+  const Case c = make_case(12, 4, 9);
+  const Plan plan = on_device(c.plan, device_of_case());
+  for (const int64_t length : {c.pairs - 9, c.pairs, c.pairs + 5}) {
+    const Tensor values = random({length, 3}, 1, 1, DType::f32);
+    const auto both = [&](const Tensor& in, const Plan& of) {
+      Tape tape({});
+      tape.watch(in);
+      const Tensor y = by_row(in, of);
+      tape.backward(probe(y, 2));
+      return std::pair(y, tape.gradient(in));
+    };
+    const auto found = both(there(values), plan), expected = both(values, c.plan);
+    CHECK(identical(found.first, expected.first));
+    CHECK(identical(found.second, expected.second));
+  }
+  const Plan none = make_plan(there(Tensor({0}, DType::i32)), there(tensor_of<int32_t>({0})), 3);
+  CHECK(permute(Tensor({0, 4}, DType::f32, device_of_case()), none).shape() == Shape{0, 4});
+  const Plan idle = make_plan(there(Tensor({0}, DType::i32)), there(tensor_of<int32_t>({0, 0, 0})), 3);
+  const Tensor y =
+      on_host(combine(Tensor({0, 4}, DType::f32, device_of_case()), Tensor({0}, DType::f32, device_of_case()), idle));
   for (float v : y.data<float>()) CHECK(v == 0);
 }

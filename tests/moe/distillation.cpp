@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/moe/support.h"
+#include "tests/moe/gpu_loss.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -35,4 +35,31 @@ TEST_CASE("distillation: no chosen pair, no token") {
   CHECK(distillation(q, q, none, tensor_of<int32_t>({0, 0, 0, 0}), tensor_of<int32_t>({0, 3}), 1).item() == 0);
   const Tensor empty({0, 2}, DType::f32);
   CHECK(distillation(empty, empty, none, tensor_of<int32_t>({0}), tensor_of<int32_t>({0, 0}), 1).item() == 0);
+}
+
+GPU_CASE("distillation: as on the CPU, over groups of any length") {
+  const auto check_on_gpu = [](int64_t T, int64_t E, const std::vector<int32_t>& groups) {
+    CAPTURE(T);
+    CAPTURE(E);
+    const RandomPairs pairs = random_pairs(T, E, 4, 3);
+    const Tensor q = random({T, E}, 1), P = converted(random({T, E}, 2), DType::f32), scope = tensor_of(groups);
+    for (const double theta : {0.0, 0.2, 3.0})
+      check_loss_on_gpu({q}, [&](const std::vector<Tensor>& in) {
+        return distillation(in[0], there(converted(P, in[0].dtype())), there(pairs.expert), there(pairs.token_offsets),
+                            there(scope), theta);
+      });
+  };
+  check_on_gpu(150, 5, {0, 3, 3, 20, 150});
+  check_on_gpu(70, 67, {0, 70});
+  check_on_gpu(3, 1, {0, 1, 3});
+  check_on_gpu(1, 3, {0, 1});  // which has no pair
+}
+
+GPU_CASE("distillation: no token") {
+  const Tensor empty = there(Tensor({0, 2}, DType::f32)), none = there(Tensor({0}, DType::i32));
+  const LossAndGradients found = differentiate({empty}, [&](const std::vector<Tensor>& in) {
+    return distillation(in[0], empty, none, there(tensor_of<int32_t>({0})), there(tensor_of<int32_t>({0, 0})), 1);
+  });
+  CHECK(found.loss.item() == 0);
+  CHECK(found.gradients[0].size() == 0);
 }

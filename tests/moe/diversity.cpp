@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "tests/moe/support.h"
+#include "tests/moe/gpu_loss.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -82,4 +82,43 @@ TEST_CASE("diversity: groups are averaged by their tokens, whatever the number t
   CHECK(diversity(rows, plan, groups).item() == doctest::Approx(0.6 * part(0, 3) + 0.4 * part(3, 5)).epsilon(1e-13));
   CHECK(gradient_error({rows}, [&](const std::vector<Parameter>& in) { return diversity(in[0], plan, groups); }) <
         1e-7);
+}
+
+namespace {
+
+Plan plan_there(const Plan& plan) {
+  return {there(plan.token_of_pair), there(plan.pair_of_row), there(plan.row_of_pair), there(plan.offsets),
+          there(plan.token_offsets)};
+}
+
+}  // namespace
+
+GPU_CASE("diversity: as on the CPU, over groups of any length") {
+  const auto check_on_gpu = [](int64_t T, int64_t E, int64_t D, const std::vector<int32_t>& groups) {
+    CAPTURE(T);
+    CAPTURE(E);
+    CAPTURE(D);
+    const RandomPairs pairs = random_pairs(T, E, 3, 2);
+    const Plan plan = make_plan(pairs.expert, pairs.token_offsets, E);
+    const Tensor rows = random({pairs.expert.size(), D}, 7), scope = tensor_of(groups);
+    const auto loss_of = [&](const std::vector<Tensor>& in) {
+      return diversity(in[0], plan_there(plan), there(scope));
+    };
+    check_loss_on_gpu({rows}, loss_of);
+    check_loss_on_gpu({rows}, loss_of, DType::bf16, 1e-2);
+  };
+  check_on_gpu(150, 5, 4, {0, 3, 3, 20, 150});
+  check_on_gpu(20, 9, 67, {0, 20});
+  check_on_gpu(9, 2, 3, {0, 4, 9});
+  check_on_gpu(5, 1, 3, {0, 5});  // no token has two
+  check_on_gpu(0, 3, 4, {0, 0});
+}
+
+GPU_CASE("diversity: answers of zero give no NaN") {
+  const Plan two = plan_there(make_plan(tensor_of<int32_t>({0, 1, 1, 0}), tensor_of<int32_t>({0, 2, 4}), 2));
+  const Tensor scope = there(tensor_of<int32_t>({0, 2})), zero = there(Tensor({4, 3}, DType::f32).zero());
+  const LossAndGradients found =
+      differentiate({zero}, [&](const std::vector<Tensor>& in) { return diversity(in[0], two, scope); });
+  CHECK(found.loss.item() == 0);
+  CHECK(relative_error(found.gradients[0], zero) == 0);
 }

@@ -4,6 +4,7 @@
 
 #include "core/parallel.h"
 #include "moe/dispatch.h"
+#include "tests/moe/against_cpu.h"
 #include "tests/moe/support.h"
 
 using namespace agon;
@@ -29,8 +30,8 @@ Result differentiate(ExpertGroup& experts, Parameter& x, Parameter& weight, F&& 
   return result;
 }
 
-Parameter parameter(const Tensor& values, Precision precision) {
-  Parameter p(values.shape(), precision);
+Parameter parameter(const Tensor& values, Precision precision, Device device = {}) {
+  Parameter p(values.shape(), precision, device);
   copy(p.master, values);
   p.refresh();
   return p;
@@ -42,14 +43,16 @@ struct Both {
 };
 
 Both run_both(int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias,
-              Precision precision) {
+              Precision precision, Device device = {}) {
   const int64_t D = 6, F = 5;
   ExpertGroup experts(experts_total, D, F, activation, bias, precision, 1, 1);
   fill_parameters(experts, 23);
+  move_to(experts, device);
   const RandomPairs pairs = random_pairs(tokens, experts_total, 29, spare);
-  const Plan plan = make_plan(pairs.expert, pairs.token_offsets, experts_total);
-  Parameter x = parameter(random({tokens, D}, 1), precision);
-  Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision));
+  const Plan plan =
+      make_plan(agon::on_device(pairs.expert, device), agon::on_device(pairs.token_offsets, device), experts_total);
+  Parameter x = parameter(random({tokens, D}, 1), precision, device);
+  Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision), device);
   return {differentiate(experts, x, weight,
                         [&](const Tensor& in, const Tensor& w) { return expert_ffn(in, plan, w, experts); }),
           differentiate(experts, x, weight, [&](const Tensor& in, const Tensor& w) {
@@ -139,4 +142,102 @@ TEST_CASE("expert_ffn: keeps x and what goes into the activation, nothing else o
     CHECK(int64_t(arena.live()) <= 4 * (N * 2 * F + tokens * D) + 1024);
   }
   CHECK(arena.live() == 0);
+}
+
+GPU_CASE("expert_ffn: the weights' gradients and what they multiply, as on the CPU, rows past the last one untouched") {
+  for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {13, 4, 0}, {9, 3, 50}})
+    for (const bool bias : {false, true})
+      for (const DType dtype : {DType::f32, DType::bf16}) {
+        CAPTURE(tokens);
+        CAPTURE(bias);
+        const int64_t D = 41, F = 32;
+        const RandomPairs pairs = random_pairs(tokens, experts, 29, spare);
+        const Plan plan = make_plan(pairs.expert, pairs.token_offsets, experts);
+        const int64_t N = pairs.expert.size();
+        const Tensor hidden = random({N, F}, 1, 1, dtype), weight = random({N}, 2, 1, DType::f32),
+                     down_bias = bias ? random({experts, D}, 3, 1, dtype) : Tensor();
+        struct Weighed {
+          Tensor dweight, dhidden, dy;
+        };
+        const auto weigh = [&](Device device) {
+          const auto at = [&](const Tensor& t) { return agon::on_device(t, device); };
+          const Weighed w{Tensor({N}, DType::f32, device), at(random({N, F}, 4, 1, dtype)),
+                          at(random({N, D}, 5, 1, dtype))};
+          run<ExpertFfn::Weigh>(device, w.dweight, w.dhidden, w.dy, at(hidden), at(weight), at(down_bias),
+                                on_device(plan, device));
+          return w;
+        };
+        const Weighed expected = weigh({}), found = weigh(device_of_case());
+        CHECK(relative_error(found.dweight, expected.dweight) < 1e-5);
+        CHECK(identical(found.dhidden, expected.dhidden));
+        CHECK(identical(found.dy, expected.dy));
+        const ThreadOrder changed(1);
+        const Weighed again = weigh(device_of_case());
+        CHECK(identical(again.dweight, found.dweight));
+        CHECK(identical(again.dhidden, found.dhidden));
+      }
+}
+
+GPU_CASE("expert_ffn: activations in place, as on the CPU") {
+  for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu}) {
+    CAPTURE(int(activation));
+    const Tensor before = random({7, width_before(activation, 24)}, 1, 1, DType::f32),
+                 dhidden = random({7, 24}, 2, 1, DType::f32);
+    const auto both = [&](Device device) {
+      const Tensor in = clone(agon::on_device(before, device)), hidden({7, 24}, DType::f32, device);
+      ExpertFfn::activate(hidden, in, activation);
+      ExpertFfn::activate_backward(in, agon::on_device(dhidden, device), activation);
+      return std::pair(hidden, in);
+    };
+    const auto expected = both({}), found = both(device_of_case());
+    CHECK(relative_error(found.first, expected.first) < 1e-6);
+    CHECK(relative_error(found.second, expected.second) < 1e-6);
+  }
+}
+
+GPU_CASE("expert_ffn: as on the CPU in f64, forward and backward") {
+  for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
+    for (const bool bias : {false, true})
+      for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {13, 4, 0}, {9, 3, 40}}) {
+        CAPTURE(int(activation));
+        CAPTURE(bias);
+        CAPTURE(tokens);
+        const Both expected = run_both(tokens, experts, spare, activation, bias, Precision::f64(), {});
+        for (const Precision precision : {Precision::fp32(), Precision::bf16()}) {
+          const double tolerance = precision.compute == DType::bf16 ? 3e-2 : 1e-5;
+          const Both found = run_both(tokens, experts, spare, activation, bias, precision, device_of_case());
+          CHECK(relative_error(found.fused.y, expected.fused.y) < tolerance);
+          CHECK(relative_error(found.plain.y, expected.plain.y) < tolerance);
+          for (size_t i = 0; i < expected.plain.gradients.size(); ++i) {
+            CAPTURE(i);
+            CHECK(relative_error(found.fused.gradients[i], expected.fused.gradients[i]) < tolerance);
+            CHECK(relative_error(found.plain.gradients[i], expected.plain.gradients[i]) < tolerance);
+          }
+          const ThreadOrder changed(1);
+          const Both again = run_both(tokens, experts, spare, activation, bias, precision, device_of_case());
+          CHECK(identical(again.fused.y, found.fused.y));
+          for (size_t i = 0; i < expected.plain.gradients.size(); ++i)
+            CHECK(identical(again.fused.gradients[i], found.fused.gradients[i]));
+        }
+      }
+}
+
+GPU_CASE("expert_ffn: nothing crosses between host and GPU, forward and backward") {
+  ExpertGroup experts(4, 8, 6, Activation::swiglu, true, Precision::bf16(), 1, 1);
+  fill_parameters(experts, 5);
+  move_to(experts, device_of_case());
+  const RandomPairs pairs = random_pairs(30, 4, 9, 7);
+  const Tensor expert = there(pairs.expert), offsets = there(pairs.token_offsets),
+               x = there(random({30, 8}, 1, 1, DType::bf16)), weight = there(random(expert.shape(), 2, 1, DType::f32)),
+               dy = there(random({30, 8}, 3, 1, DType::bf16)), loss = there(Tensor({1}, DType::f32));
+  const Crossings before = crossings();
+  {
+    const std::vector<Parameter*> all = parameters(experts);
+    Tape tape(all);
+    tape.watch(weight);
+    const Tensor y = expert_ffn(x, make_plan(expert, offsets, 4), weight, experts);
+    tape.backward(record("given", {&y}, loss, [y, dy](Gradients& g, const Tensor&) { g.add(y, dy); }));
+  }
+  CHECK(crossings().to_host == before.to_host);
+  CHECK(crossings().to_device == before.to_device);
 }

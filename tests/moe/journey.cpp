@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "moe/dispatch.h"
 #include "tests/moe/layers.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -88,7 +89,7 @@ Outcome step(const LayerCase& c, int ranks, bool starve) {
     outcome.loss += loss.item();
     for (const Loss& l : out.losses) outcome.losses[l.name] += share * l.value.item();
     const auto scalar = [&](const char* name) {
-      return out.statistics.scalars.contains(name) ? out.statistics.scalars.at(name) : 0;
+      return out.statistics.scalars().contains(name) ? out.statistics.scalars().at(name) : 0;
     };
     outcome.entropy += share * scalar("entropy");
     outcome.dropped += share * scalar("dropped");
@@ -199,4 +200,24 @@ TEST_CASE("journey: one rank moves nothing") {
   CHECK(journey.out_weight(x).id() == x.id());
   CHECK(journey.rows_home(x).id() == x.id());
   CHECK(journey.plan().pair_of_row.id() == plan.pair_of_row.id());
+}
+
+GPU_CASE("journey: on one rank nothing moves and nothing is read") {
+  const auto self = make_self_communicator();
+  const RandomPairs chosen = random_pairs(9, 4, 3, 5);
+  Pairs pairs;
+  pairs.expert = there(chosen.expert);
+  pairs.token_offsets = there(chosen.token_offsets);
+  const Tensor x = there(random({9, 6}, 1, 1, DType::f32)),
+               weight = there(random(pairs.expert.shape(), 2, 1, DType::f32));
+  const Crossings before = crossings();
+  const Plan plan = make_plan(pairs.expert, pairs.token_offsets, 4);
+  const Journey journey(pairs, plan, 4, *self);
+  CHECK(journey.plan().pair_of_row.id() == plan.pair_of_row.id());
+  CHECK(journey.out(x).id() == x.id());
+  CHECK(journey.out_weight(weight).id() == weight.id());
+  CHECK(journey.home(x).id() == x.id());
+  CHECK(journey.rows_home(x).id() == x.id());
+  CHECK(crossings().to_host == before.to_host);
+  CHECK(crossings().to_device == before.to_device);
 }

@@ -6,6 +6,7 @@
 #include "ops/linear.h"
 #include "ops/softmax.h"
 #include "tests/moe/layers.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -228,4 +229,81 @@ TEST_CASE("layer: refuses what does not fit") {
   CHECK_THROWS_WITH_AS(make(no_width, *self), doctest::Contains("expert_width"), UserError);
   CHECK_THROWS_WITH_AS(run_on_threads(3, [&](Communicator& comm) { make(layer_options(4), comm); }),
                        doctest::Contains("moe.experts = 4 do not divide over 3 ranks"), UserError);
+}
+
+namespace {
+
+/// A router whose decision is given.
+class Given final : public Router {
+ public:
+  Given(Pairs pairs, bool rows) : pairs_(std::move(pairs)), rows_(rows) {}
+  Pairs select(const Tensor&, const RouterContext&) override { return pairs_; }
+  Weighed weigh(const Pairs& pairs, const Tensor&, const Plan&, const RouterContext&) override {
+    return {pairs.weight, {}, {}};
+  }
+  bool weighs_rows(const RouterContext&) const override { return rows_; }
+  void visit(const Visitor&) override {}
+
+ private:
+  Pairs pairs_;
+  bool rows_;
+};
+
+struct GivenOptions final : RouterOptions {
+  Pairs pairs;
+  bool rows = false;
+  void visit(OptionVisitor&) override {}
+  void validate(int64_t) const override {}
+  std::unique_ptr<Router> make(const RouterSize&) const override { return std::make_unique<Given>(pairs, rows); }
+  double experts_per_token() const override { return 1; }
+};
+
+/// y, and the gradients of x, the weights and the parameters.
+std::vector<Tensor> given_layer(bool rows, Precision precision, Device device) {
+  const auto self = make_self_communicator();
+  const RandomPairs chosen = random_pairs(kTokens, 4, 7, 30);
+  const auto at = [&](const Tensor& t, DType dtype) { return on_device(converted(t, dtype), device); };
+  const DType wide = accumulator_dtype(precision.compute);
+  GivenOptions options;
+  options.rows = rows;
+  options.pairs.expert = on_device(chosen.expert, device);
+  options.pairs.token_offsets = on_device(chosen.token_offsets, device);
+  options.pairs.weight = at(random(chosen.expert.shape(), 2), wide);
+  MoeLayer layer(layer_options(4, "swiglu", true, 2, true), options, kWidth, precision, {0.8, 0.6, 0.6}, *self);
+  fill_parameters(layer, 31);
+  move_to(layer, device);
+  const Tensor x = at(random({kTokens, kWidth}, 1), precision.compute),
+               dy = at(random({kTokens, kWidth}, 3), precision.compute), loss({1}, wide, device);
+  const std::vector<Parameter*> all = parameters(layer);
+  const Crossings before = crossings();
+  Tape tape(all);
+  tape.watch(x);
+  tape.watch(options.pairs.weight);
+  const Tensor y = layer(x, {}).y;
+  tape.backward(record("given", {&y}, loss, [y, dy](Gradients& g, const Tensor&) { g.add(y, dy); }));
+  CHECK(crossings().to_host == before.to_host);
+  CHECK(crossings().to_device == before.to_device);
+  std::vector<Tensor> found{y, tape.gradient(x), tape.gradient(options.pairs.weight)};
+  for (const Parameter* p : all) found.push_back(clone(p->grad));
+  return found;
+}
+
+}  // namespace
+
+GPU_CASE("layer: both ways through the experts as on the CPU in f64, forward and backward, without crossing") {
+  for (const bool rows : {false, true}) {
+    CAPTURE(rows);
+    const std::vector<Tensor> expected = given_layer(rows, Precision::f64(), {});
+    for (const Precision precision : {Precision::fp32(), Precision::bf16()}) {
+      const std::vector<Tensor> found = given_layer(rows, precision, device_of_case());
+      const ThreadOrder changed(2);
+      const std::vector<Tensor> again = given_layer(rows, precision, device_of_case());
+      REQUIRE(found.size() == expected.size());
+      for (size_t i = 0; i < found.size(); ++i) {
+        CAPTURE(i);
+        CHECK(relative_error(found[i], expected[i]) < (precision.compute == DType::bf16 ? 3e-2 : 1e-5));
+        CHECK(identical(found[i], again[i]));
+      }
+    }
+  }
 }

@@ -5,9 +5,10 @@
 #include <cmath>
 
 #include "distributed/communicator.h"
+#include "moe/counts.h"
 #include "moe/weights.h"
 #include "ops/softmax.h"
-#include "tests/moe/support.h"
+#include "tests/moe/gpu_loss.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -121,4 +122,73 @@ TEST_CASE("losses: no tokens") {
   const Pairs pairs = round_robin(0, 3);
   const LossOptions options{.balance_coefficient = 1, .z_coefficient = 1, .entropy_coefficient = 1};
   for (const Loss& loss : make_losses(options, pairs, pairs.scores, {})) CHECK(loss.value.item() == 0);
+}
+
+namespace {
+
+/// Losses of probabilities and logits on a GPU, for these scopes.
+void check_losses_on_gpu(int64_t tokens, int64_t experts, const std::vector<int32_t>& scopes) {
+  CAPTURE(tokens);
+  CAPTURE(experts);
+  const RandomPairs pairs = random_pairs(tokens, experts, 3, 4);
+  const Tensor logits = random({tokens, experts}, 1, 2), scope = tensor_of(scopes);
+  Tensor p = softmax(logits);
+  const auto counts = [&] {
+    return count_experts(there(pairs.expert), there(pairs.token_offsets), there(scope), experts);
+  };
+  check_loss_on_gpu({p}, [&](const auto& in) { return load_balance(in[0], counts(), there(scope)); });
+  check_loss_on_gpu({p}, [&](const auto& in) { return negative_entropy(in[0], there(scope)); });
+  check_loss_on_gpu({logits}, [&](const auto& in) { return router_z(in[0]); });
+}
+
+}  // namespace
+
+GPU_CASE("losses: values and gradients as on the CPU, over scopes of any length") {
+  check_losses_on_gpu(300, 5, {0, 130, 131, 300});
+  check_losses_on_gpu(300, 70, {0, 0, 7, 7, 7, 290, 300, 300});
+  check_losses_on_gpu(1000, 33, {0, 1000});
+  check_losses_on_gpu(1, 3, {0, 1});
+  check_losses_on_gpu(9, 1, {0, 4, 9});
+  std::vector<int32_t> each;
+  for (int32_t t = 0; t <= 65; ++t) each.push_back(t);
+  check_losses_on_gpu(65, 8, each);
+}
+
+GPU_CASE("losses: probabilities of 0 and logits far from it") {
+  const Tensor scope = tensor_of<int32_t>({0, 1, 3});
+  const Tensor p = tensor_of<double>({1, 0, 0, 0, 0, 1, 0, 0.5, 0.5}).reshape({3, 3});
+  check_loss_on_gpu({p}, [&](const auto& in) { return negative_entropy(in[0], there(scope)); });
+  const Tensor z = tensor_of<double>({1e4, -1e4, 0, -300, -301, -302}).reshape({2, 3});
+  check_loss_on_gpu({z}, [&](const auto& in) { return router_z(in[0]); });
+}
+
+DEVICE_CASE("losses: no tokens, on every device") {
+  const Tensor none = there(Tensor({0, 3}, DType::f32)), scope = there(tensor_of<int32_t>({0, 0}));
+  const Tensor counts = count_experts(there(Tensor({0}, DType::i32)), there(tensor_of<int32_t>({0})), scope, 3);
+  for (const LossOf& loss_of : std::vector<LossOf>{[&](const auto& in) { return load_balance(in[0], counts, scope); },
+                                                   [&](const auto& in) { return negative_entropy(in[0], scope); },
+                                                   [&](const auto& in) { return router_z(in[0]); }}) {
+    const LossAndGradients found = differentiate({none}, loss_of);
+    CHECK(found.loss.item() == 0);
+    CHECK(found.gradients[0].size() == 0);
+  }
+}
+
+GPU_CASE("losses: the global balance counts the step so far, and nothing crosses on the way") {
+  const Pairs pairs = round_robin(6, 3);
+  const Tensor p = there(converted(softmax(random({6, 3}, 5)), DType::f32));
+  const LossOptions options{.balance_coefficient = 1, .balance_scope = "global"};
+  RouterContext context;
+  context.counts_so_far = tensor_of<double>({10, 0, 2});
+  const Tensor expert = there(pairs.expert), offsets = there(pairs.token_offsets),
+               so_far = there(context.counts_so_far);
+  const double expected =
+      balance_loss(options, converted(on_host(p), DType::f64), pairs.expert, pairs.token_offsets, context).item();
+  const Tensor scope = there(tensor_of<int32_t>({0, 6}));
+  const Tensor found = without_crossing([&] {
+    const Tensor counts = count_experts(expert, offsets, scope, 3);
+    add_counts(counts, so_far);
+    return load_balance(p, counts, scope);
+  });
+  CHECK(found.item() == doctest::Approx(expected));
 }

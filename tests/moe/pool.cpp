@@ -3,9 +3,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "tests/moe/support.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -55,6 +57,43 @@ void check_best(const std::vector<int>& chosen, const Tensor& scores, const std:
   }
 }
 
+/// f32 scores with many ties, zeros of both signs among them; with `nothing` also infinities and NaN.
+Tensor tied(Shape shape, uint64_t seed, bool nothing) {
+  const Tensor s = random(shape, seed, 1, DType::f32);
+  for (float& v : s.data<float>()) {
+    v = std::round(v * 2) / 4;
+    if (!nothing) continue;
+    if (v == 0.5f) v = std::nanf("");
+    if (v == -0.5f) v = -INFINITY;
+    if (v == 1.0f) v = INFINITY;
+  }
+  return s;
+}
+
+/// The same order with numbers alone: what is NaN is below all.
+Tensor ranked(const Tensor& scores) {
+  const Tensor s = clone(scores);
+  for (float& v : s.data<float>()) v = std::isnan(v) ? -2e30f : v == -INFINITY ? -1e30f : v;
+  return s;
+}
+
+/// Chooses on the CPU and, in any order of threads, on a GPU, without a crossing.
+template <class F>
+void check_on_gpu(const RouterContext& context, const Tensor& scores, int64_t group, const char* kind, const F& choose) {
+  const int64_t T = scores.shape(0);
+  const Selection here = choose(ranked(scores), make_scopes(context, T, group, kind));
+  const Tensor on_gpu = there(scores);
+  for (const uint64_t order : {0, 1, 2}) {
+    const ThreadOrder changed(order);
+    const auto before = crossings();
+    const Selection s = choose(on_gpu, make_scopes(context, T, group, kind, device_of_case()));
+    CHECK(crossings().to_device == before.to_device);
+    CHECK(crossings().to_host == before.to_host);
+    CHECK(identical(s.token_offsets, here.token_offsets));
+    CHECK(identical(s.expert, here.expert));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("pool: experts take their best tokens, scopes their best pairs, ties to the lower index") {
@@ -69,7 +108,7 @@ TEST_CASE("pool: experts take their best tokens, scopes their best pairs, ties t
           CAPTURE(k);
           const Scopes scopes = make_scopes(context, T, group, kind);
           const auto offset = scopes.offsets.data<int32_t>(), token = scopes.token.data<int32_t>();
-          const auto each = spread_budget(scopes, k / double(E)), all = spread_budget(scopes, k);
+          const Tensor each = spread_budget(scopes, k / double(E)), all = spread_budget(scopes, k);
           const auto by_expert = mask(select_per_expert(scores, scopes, k), scores);
           const auto global = mask(select_global(scores, scopes, k), scores);
           for (int64_t s = 0; s < scopes.count(); ++s) {
@@ -77,10 +116,10 @@ TEST_CASE("pool: experts take their best tokens, scopes their best pairs, ties t
             for (int64_t e = 0; e < E; ++e) {
               std::vector<int64_t> column;
               for (int32_t i = offset[s]; i < offset[s + 1]; ++i) column.push_back(token[i] * E + e);
-              check_best(by_expert, scores, column, each[size_t(s)]);
+              check_best(by_expert, scores, column, each.data<int32_t>()[s]);
               pairs.insert(pairs.end(), column.begin(), column.end());
             }
-            check_best(global, scores, pairs, all[size_t(s)]);
+            check_best(global, scores, pairs, all.data<int32_t>()[s]);
           }
           if (std::string(kind) == "batch" && group == 0)
             CHECK(std::accumulate(global.begin(), global.end(), 0) == int(k * double(T)));
@@ -139,4 +178,62 @@ TEST_CASE("pool: held pairs are returned as they are") {
   context.held = held;
   const Selection s = select_from_pool(scores, Taker::scope, 2, 0, {}, Thresholds(1, DType::f64, 2, 0.5), context);
   CHECK(s.expert.id() == pairs.expert.id());
+}
+
+GPU_CASE("pool: a GPU chooses the same pairs, whatever the ties and with NaN below all") {
+  struct Size {
+    std::vector<int32_t> sequences;
+    int64_t E;
+  };
+  for (const Size& size : {Size{{0, 5, 5, 7, 12}, 4}, Size{{0, 1}, 1}, Size{{0, 1}, 5}, Size{{0, 3, 40}, 1}, Size{{0, 0}, 3},
+                           Size{{0, 30, 71}, 9}}) {
+    const int64_t T = size.sequences.back(), E = size.E;
+    RouterContext context = sequences(size.sequences);
+    context.sequence_offsets_there = there(context.sequence_offsets);
+    for (const bool nothing : {false, true})
+      for (const char* kind : {"batch", "sequence", "time_step"})
+        for (const int64_t group : {0, 1})
+          for (const double k : {0.0, 0.01, 0.4, 1.0, 1.7, double(E)}) {
+            if (k > double(E) || (T > 50 && (group == 1 || k == 0.4))) continue;
+            CAPTURE(T);
+            CAPTURE(E);
+            CAPTURE(std::string(kind));
+            CAPTURE(group);
+            CAPTURE(k);
+            const Tensor scores = tied({T, E}, uint64_t(T + E), nothing);
+            check_on_gpu(context, scores, group, kind, [&](const Tensor& s, const Scopes& scopes) { return select_per_expert(s, scopes, k); });
+            check_on_gpu(context, scores, group, kind, [&](const Tensor& s, const Scopes& scopes) { return select_global(s, scopes, k); });
+          }
+  }
+}
+
+GPU_CASE("pool: a GPU takes the best of thousands") {
+  const int64_t T = 4100, E = 2;
+  RouterContext context;
+  const Tensor scores = random({T, E}, 3, 1, DType::f32);
+  for (const double k : {0.001, 0.9, 1.9}) {
+    const auto pick = [&](const Tensor& s, bool global) {
+      const Scopes scopes = make_scopes(context, T, 0, "batch", s.device());
+      return global ? select_global(s, scopes, k) : select_per_expert(s, scopes, k);
+    };
+    for (const bool global : {false, true}) {
+      const Selection here = pick(scores, global), on_gpu = pick(there(scores), global);
+      CHECK(identical(on_gpu.token_offsets, here.token_offsets));
+      CHECK(identical(on_gpu.expert, here.expert));
+    }
+  }
+}
+
+GPU_CASE("pool: a GPU lets pass what reaches the thresholds, with room for all") {
+  const int64_t T = 37, E = 5;
+  const Tensor scores = tied({T, E}, 2, true);
+  for (const Tensor& threshold : {tensor_of<float>({0.25f}), tensor_of<float>({0, 0.25f, -INFINITY, 9, std::nanf("")})}) {
+    const Selection here = select_reaching(scores, threshold), on_gpu = select_reaching(there(scores), there(threshold));
+    CHECK(identical(on_gpu.token_offsets, here.token_offsets));
+    REQUIRE(on_gpu.expert.size() == T * E);
+    const Tensor expert = on_host(on_gpu.expert);
+    const auto all = expert.data<int32_t>(), some = here.expert.data<int32_t>();
+    CHECK(std::equal(some.begin(), some.end(), all.begin()));
+    CHECK(std::all_of(all.begin() + ptrdiff_t(some.size()), all.end(), [](int32_t e) { return e == -1; }));
+  }
 }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "tests/moe/against_cpu.h"
 #include "tests/moe/support.h"
 
 using namespace agon;
@@ -48,4 +49,46 @@ TEST_CASE("plan: an expert out of range and offsets that do not ascend are error
   CHECK_THROWS_AS(make_plan(expert, tensor_of<int32_t>({0, 2, 1}), 3), Error);
   CHECK_THROWS_AS(make_plan(expert, tensor_of<int32_t>({0, 2, 4}), 3), Error);
   CHECK_THROWS_AS(make_plan(tensor_of<int32_t>({-1}), tensor_of<int32_t>({0, 1}), 3), Error);
+}
+
+GPU_CASE("plan: the bits of the CPU's, whatever order threads run in, and nothing is read back") {
+  // Among them: one of each, no tokens, a bound far above what is in use, more than one block of pairs, a full last
+  // one.
+  for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0},
+                                               {1, 1, 5},
+                                               {0, 4, 3},
+                                               {0, 4, 0},
+                                               {7, 3, 0},
+                                               {33, 5, 4000},
+                                               {700, 6, 0},
+                                               {512, 2, 1},
+                                               {300, 40, 17}}) {
+    CAPTURE(tokens);
+    CAPTURE(spare);
+    const RandomPairs pairs = random_pairs(tokens, experts, 11 + tokens, spare);
+    const Plan expected = make_plan(pairs.expert, pairs.token_offsets, experts);
+    const Tensor expert = there(pairs.expert), token_offsets = there(pairs.token_offsets);
+    for (const uint64_t order : {0, 1, 2}) {
+      const ThreadOrder changed(order);
+      const Crossings before = crossings();
+      const Plan plan = make_plan(expert, token_offsets, experts);
+      CHECK(crossings().to_host == before.to_host);
+      CHECK(crossings().to_device == before.to_device);
+      CHECK(identical(plan.token_of_pair, expected.token_of_pair));
+      CHECK(identical(plan.pair_of_row, expected.pair_of_row));
+      CHECK(identical(plan.row_of_pair, expected.row_of_pair));
+      CHECK(identical(plan.offsets, expected.offsets));
+    }
+  }
+}
+
+GPU_CASE("plan: blocks of pairs that are full to the last, and all pairs one expert's") {
+  for (const int64_t n : {1023, 1024, 1025, 3072}) {
+    std::vector<int32_t> one(static_cast<size_t>(n), 2), offsets;
+    for (int32_t t = 0; t <= n; ++t) offsets.push_back(t);
+    const Plan expected = make_plan(tensor_of(one), tensor_of(offsets), 3),
+               plan = make_plan(there(tensor_of(one)), there(tensor_of(offsets)), 3);
+    CHECK(identical(plan.pair_of_row, expected.pair_of_row));
+    CHECK(identical(plan.offsets, expected.offsets));
+  }
 }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "tests/moe/support.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -84,6 +85,22 @@ Lists naive_drop(const Lists& chosen, const Tensor& scores, const std::vector<in
     for (const Pair& p : stays) kept[size_t(p.token)].push_back(int32_t(p.expert));
   }
   return kept;
+}
+
+/// f32 with many ties, and, if wanted, NaN and infinities.
+Tensor tied(Shape shape, uint64_t seed, bool nothing = false) {
+  const Tensor s = random(shape, seed, 1, DType::f32);
+  for (float& v : s.data<float>()) {
+    v = std::round(v * 2) / 4;
+    if (nothing && v == 0.5f) v = std::nanf("");
+    if (nothing && v == -0.5f) v = -INFINITY;
+  }
+  return s;
+}
+
+void check_same(const Selection& a, const Selection& b) {
+  CHECK(identical(a.expert, b.expert));
+  CHECK(identical(a.token_offsets, b.token_offsets));
 }
 
 }  // namespace
@@ -165,4 +182,115 @@ TEST_CASE("selection: NaN scores name layer, step and place") {
   scores.data<double>()[5] = std::nan("");
   CHECK_THROWS_WITH_AS(check_scores(scores, context),
                        doctest::Contains("layer 7 at step 124 are NaN, first for token 1 and expert 2"), Error);
+}
+
+TEST_CASE("selection: a bias moves towards even loads") {
+  const Tensor bias = tensor_of<float>({0, 1, 2, 3});
+  steer(bias, tensor_of<double>({4, 1, 2.5, 2.5}), 0.5);
+  CHECK(identical(bias, tensor_of<float>({-0.5f, 1.5f, 2, 3})));
+  CHECK_THROWS_AS(steer(bias, tensor_of<double>({1, 2}), 0.5), Error);
+}
+
+GPU_CASE("selection: a GPU sees the same scores with bias and groups") {
+  for (const auto& [T, E] : {std::pair{1, 12}, {37, 12}, {5, 72}, {0, 12}})
+    for (const bool biased : {false, true})
+      for (const PerToken rule : {PerToken{1}, PerToken{2, 4, 1}, PerToken{5, 3, 2, GroupScore::top2},
+                                  PerToken{6, 6, 3, GroupScore::top2}, PerToken{2, 12, 2}, PerToken{3, 2, 2}}) {
+        if (!biased && rule.groups == 0) continue;
+        CAPTURE(T);
+        CAPTURE(E);
+        CAPTURE(rule.groups);
+        const Tensor scores = tied({T, E}, 1), bias = biased ? tied({E}, 2) : Tensor(), here(scores.shape(), DType::f32),
+                     on_gpu(scores.shape(), DType::f32, device_of_case());
+        run<ChoiceScores>(Device(), here, scores, bias, rule);
+        for (const uint64_t order : {0, 1, 2}) {
+          const ThreadOrder changed(order);
+          run<ChoiceScores>(device_of_case(), on_gpu, there(scores), there(bias), rule);
+          CHECK(identical(on_gpu, here));
+        }
+      }
+}
+
+GPU_CASE("selection: a GPU gives every token the same experts") {
+  for (const bool biased : {false, true})
+    for (const PerToken rule : {PerToken{1}, PerToken{3}, PerToken{12}, PerToken{2, 4, 1},
+                                PerToken{5, 3, 2, GroupScore::top2}, PerToken{12, 3, 3}}) {
+      CAPTURE(rule.k);
+      CAPTURE(rule.groups);
+      const Tensor scores = tied({37, 12}, 5), bias = biased ? tied({12}, 2) : Tensor(), on_gpu = there(scores),
+                   bias_there = there(bias);
+      const auto before = crossings();
+      const Selection chosen = select_per_token(on_gpu, bias_there, rule);
+      CHECK_NOTHROW(check_scores(on_gpu, {}));
+      CHECK(crossings().to_device == before.to_device);
+      CHECK(crossings().to_host == before.to_host);
+      check_same(chosen, select_per_token(scores, bias, rule));
+      // Whatever the scores, a token gets k different experts.
+      const Lists any = lists(select_per_token(tied({37, 12}, 5, true), {}, {.k = rule.k}));
+      const Selection of_any = select_per_token(there(tied({37, 12}, 5, true)), bias_there, rule);
+      for (std::vector<int32_t> experts : lists({on_host(of_any.expert), on_host(of_any.token_offsets)})) {
+        REQUIRE(int64_t(experts.size()) == rule.k);
+        std::ranges::sort(experts);
+        CHECK(std::ranges::adjacent_find(experts) == experts.end());
+        CHECK((experts.front() >= 0 && experts.back() < 12));
+      }
+      if (!biased && rule.groups == 0) CHECK(lists({on_host(of_any.expert), on_host(of_any.token_offsets)}) == any);
+    }
+}
+
+GPU_CASE("selection: a GPU drops the same pairs over capacity") {
+  for (const std::vector<int32_t>& scopes : {std::vector<int32_t>{0, 24}, {0, 7, 7, 8, 24}, {0, 1}, {0, 0}})
+    for (const int64_t E : {1, 5})
+      for (const int64_t k : {int64_t(1), int64_t(2), E}) {
+        if (k > E) continue;
+        const Tensor scores = tied({scopes.back(), E}, 3);
+        const Selection chosen = select_per_token(scores, {}, {.k = k});
+        const Selection on_gpu{there(chosen.expert), there(chosen.token_offsets)};
+        const Tensor scores_there = there(scores), scopes_there = there(tensor_of(scopes));
+        for (const Drop rule : {Drop::position, Drop::score})
+          for (const double factor : {0.0, 0.1, 1.0, 1.25, 1e30}) {
+            CAPTURE(scopes.size());
+            CAPTURE(k);
+            CAPTURE(factor);
+            if (factor > 1e9 && scopes.size() > 2) continue;  // beyond what the CPU's size_t takes
+            const Kept here = drop_over_capacity(chosen, scores, tensor_of(scopes), k, std::min(factor, 1e9), rule);
+            for (const uint64_t order : {0, 2}) {
+              const ThreadOrder changed(order);
+              const auto before = crossings();
+              const Kept kept = drop_over_capacity(on_gpu, scores_there, scopes_there, k, factor, rule);
+              CHECK(crossings().to_host == before.to_host);
+              check_same(kept.selection, here.selection);
+              CHECK(identical(kept.pair, here.pair));
+            }
+          }
+      }
+}
+
+GPU_CASE("selection: a GPU drops something valid where scores are NaN") {
+  const Tensor scores = tied({24, 5}, 3, true);
+  const Selection chosen = select_per_token(scores, {}, {.k = 2});
+  const Kept kept = drop_over_capacity({there(chosen.expert), there(chosen.token_offsets)}, there(scores),
+                                       there(tensor_of<int32_t>({0, 24})), 2, 0.5, Drop::score);
+  std::vector<int> load(5), wanted(5);
+  const Tensor expert = on_host(kept.selection.expert);
+  for (int32_t e : expert.data<int32_t>())
+    if (e >= 0) ++load[size_t(e)];
+  for (int32_t e : chosen.expert.data<int32_t>()) ++wanted[size_t(e)];
+  for (size_t e = 0; e < 5; ++e) CHECK(load[e] == std::min(wanted[e], 5));  // ceil(0.5 * 2 * 24 / 5)
+}
+
+GPU_CASE("selection: a GPU finds the first choices and steers the bias") {
+  for (const int64_t T : {0, 1, 300}) {
+    const RandomPairs pairs = random_pairs(T, 6, 4, 3);
+    const auto before = crossings();
+    const Tensor expert = there(pairs.expert), offsets = there(pairs.token_offsets);
+    check_same(first_choices(expert, offsets), first_choices(pairs.expert, pairs.token_offsets));
+    CHECK(crossings().to_device == before.to_device + 2);
+  }
+  const Tensor here = random({200}, 1, 1, DType::f32), counts = random({200}, 2, 100), bias = there(here);
+  for (int64_t e = 0; e < 9; ++e) counts.data<double>()[e] = std::floor(counts.data<double>()[e]);
+  const Tensor steered = clone(here);
+  steer(steered, counts, 1e-3);
+  steer(bias, there(counts), 1e-3);
+  CHECK(identical(bias, steered));
 }

@@ -193,7 +193,7 @@ TEST_CASE("strategies: learned thresholds realise the budget on text like that o
     CHECK_THROWS_WITH_AS(m.layer(random({4, kWidth}, 1), in(Mode::eval)), doctest::Contains("no thresholds"),
                          UserError);
     for (uint64_t step = 0; step < 60; ++step) learn(m.layer, random({100, kWidth}, 100 + step));
-    const double k = m.layer(random({4000, kWidth}, 9), in(Mode::eval)).statistics.scalars.at("experts_per_token");
+    const double k = m.layer(random({4000, kWidth}, 9), in(Mode::eval)).statistics.scalars().at("experts_per_token");
     CHECK(k == doctest::Approx(1.5).epsilon(0.05));
   }
 }

@@ -7,6 +7,7 @@
 #include "ops/elementwise.h"
 #include "ops/reduce.h"
 #include "tests/moe/support.h"
+#include "tests/support/cuda.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -65,4 +66,51 @@ TEST_CASE("unified_scores: at z = 0 both sides see 1/E, and the pool is never lo
   CHECK_THROWS_WITH_AS(unified_scores(w, options, "batch", 0, causal), doctest::Contains("expert_score = \"softmax\""),
                        UserError);
   CHECK_NOTHROW(unified_scores(w, options, "batch", 0, {}));
+}
+
+GPU_CASE("unified_scores: a GPU makes the same of every scope, forward and backward") {
+  RouterContext context;
+  context.sequence_offsets = tensor_of<int32_t>({0, 5, 5, 6, 50});
+  context.sequence_offsets_there = there(context.sequence_offsets);
+  for (const int64_t E : {1, 3, 70})
+    for (const char* kind : {"batch", "sequence", "time_step"}) {
+      CAPTURE(E);
+      CAPTURE(std::string(kind));
+      const Tensor z = random({50, E}, 2, 3, DType::f32), on_gpu = there(z);
+      const Scopes here = make_scopes(context, 50, 0, kind), scopes = make_scopes(context, 50, 0, kind, device_of_case());
+      const auto run_both = [&](const Tensor& x, const Scopes& s) {
+        Tape tape({});
+        tape.watch(x);
+        const Tensor y = softmax_over_tokens(x, s);
+        tape.backward(probe(y, 4));
+        return std::pair(y, tape.gradient(x));
+      };
+      const auto [y, dz] = run_both(z, here);
+      const auto [found, dfound] = run_both(on_gpu, scopes);
+      CHECK(relative_error(found, y) < 1e-6);
+      CHECK(relative_error(dfound, dz) < 1e-5);
+      const Tensor share({50}, DType::f32), share_there({50}, DType::f32, device_of_case());
+      run<TokensOverExperts>(Device(), share, here, E);
+      run<TokensOverExperts>(device_of_case(), share_there, scopes, E);
+      CHECK(identical(share_there, share));
+      for (const uint64_t order : {1, 2}) {
+        const ThreadOrder changed(order);
+        const auto [again, dagain] = run_both(on_gpu, scopes);
+        CHECK(identical(again, found));
+        CHECK(identical(dagain, dfound));
+      }
+    }
+}
+
+GPU_CASE("unified_scores: both views, where the scores are read") {
+  const Tensor z = random({9, 4}, 2, 1, DType::f32), on_gpu = there(z);
+  UnifiedOptions options;
+  for (const char* view : {"sigmoid", "softmax"}) {
+    options.expert_score = view;
+    const auto before = crossings();
+    const Tensor w = unified_scores(on_gpu, options, "batch", 0, {});
+    CHECK(crossings().to_host == before.to_host);
+    CHECK(crossings().to_device == before.to_device);
+    CHECK(relative_error(w, unified_scores(z, options, "batch", 0, {})) < 1e-6);
+  }
 }

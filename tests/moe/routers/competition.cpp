@@ -158,7 +158,7 @@ TEST_CASE("competition: between the contests, and always in evaluation, the rout
     REQUIRE(out.losses.size() == 1);
     CHECK(out.losses[0].name == "balance");
     CHECK(out.losses[0].coefficient == 0.01);
-    CHECK_FALSE(out.statistics.scalars.contains("agreement"));
+    CHECK_FALSE(out.statistics.scalars().contains("agreement"));
     for (int64_t t = 0; t < kTokens; ++t) {
       double sum = 0;
       for (int64_t e : winners(d, t)) sum += d.pairs.scores.data<double>()[t * kExperts + e];
@@ -175,11 +175,11 @@ TEST_CASE("competition: between the contests, and always in evaluation, the rout
 TEST_CASE("competition: a router that knows the answers agrees with them, and one expert needs no contest") {
   Competing c({{"k", 2}});
   const LayerOutput out = c.layer(c.x, c.context);
-  CHECK(out.statistics.scalars.at("agreement") >= 0);
-  CHECK(out.statistics.scalars.at("agreement") < 1);
-  CHECK(out.statistics.scalars.at("affinity_kl") > 0);
+  CHECK(out.statistics.scalars().at("agreement") >= 0);
+  CHECK(out.statistics.scalars().at("agreement") < 1);
+  CHECK(out.statistics.scalars().at("affinity_kl") > 0);
   Competing all({{"k", double(kExperts)}});
-  CHECK(all.layer(all.x, all.context).statistics.scalars.at("agreement") == 1);
+  CHECK(all.layer(all.x, all.context).statistics.scalars().at("agreement") == 1);
   Competing single({{"k", 1}});
   const LayerOutput one = single.layer(single.x, single.context);
   CHECK(loss_named(one, "diversity").item() == 0);

@@ -165,7 +165,7 @@ TEST_CASE("token_choice: the bias moves loads towards the mean and changes no we
   const Gated r = make({{"k", 2}, {"score", "sigmoid"}, {"norm", "topk"}, {"bias_rate", 0.01}}, D, E);
   const Tensor x = random({T, D}, 5);
   const Pairs first = r.router->select(x, {});
-  const auto imbalance = [&](const Pairs& pairs) { return describe(pairs, pairs.scores).scalars.at("load_max"); };
+  const auto imbalance = [&](const Pairs& pairs) { return describe(pairs, pairs.scores).scalars().at("load_max"); };
   const double before = imbalance(first);
   for (int step = 0; step < 60; ++step) {
     const Pairs pairs = r.router->select(x, {});
@@ -243,7 +243,7 @@ TEST_CASE("token_choice: weights are not renormalised after dropping, counts of 
     }
   const Weighed a = r.router->weigh(dropped, {}, {}, {}), b = roomy.router->weigh(all, {}, {}, {});
   CHECK(a.losses[0].value.item() == b.losses[0].value.item());
-  CHECK(a.statistics.scalars.at("dropped") == doctest::Approx(1 - offset[12] / 24.));
+  CHECK(a.statistics.scalars().at("dropped") == doctest::Approx(1 - offset[12] / 24.));
   CHECK(identical(a.statistics.chosen, b.statistics.load));
 }
 
@@ -269,7 +269,7 @@ TEST_CASE("token_choice: one token, one expert, all experts, no token") {
     CHECK(pairs.token_offsets.data<int32_t>()[T] == T * k);
     const Weighed weighed = r.router->weigh(pairs, {}, {}, {});
     for (const Loss& loss : weighed.losses) CHECK(std::isfinite(loss.value.item()));
-    for (const auto& [name, value] : weighed.statistics.scalars) CHECK(std::isfinite(value));
+    for (const auto& [name, value] : weighed.statistics.scalars()) CHECK(std::isfinite(value));
     if (E == k)
       for (int t = 0; t < T; ++t) {
         double sum = 0;
