@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "moe/ordered_sum.cuh"
+#include "moe/cuda/ordered_sum.cuh"
 
 namespace agon {
 

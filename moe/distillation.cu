@@ -1,7 +1,7 @@
 #include "moe/distillation.h"
 
-#include "moe/ordered_sum.cuh"
-#include "moe/scope_of.cuh"
+#include "moe/cuda/ordered_sum.cuh"
+#include "moe/cuda/scope_of.cuh"
 
 namespace agon {
 

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "moe/ordered_sum.cuh"
-#include "moe/scope_of.cuh"
+#include "moe/cuda/ordered_sum.cuh"
+#include "moe/cuda/scope_of.cuh"
 
 namespace agon {
 

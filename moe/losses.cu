@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "moe/ordered_sum.cuh"
-#include "moe/scope_of.cuh"
+#include "moe/cuda/ordered_sum.cuh"
+#include "moe/cuda/scope_of.cuh"
 #include "ops/cpu/exp.h"
 
 namespace agon {

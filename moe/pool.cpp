@@ -136,7 +136,8 @@ void ChosenPairs::Offsets::cpu(int64_t& most, const Tensor& offsets, const Tenso
   most = offset.back();
 }
 
-void ChosenPairs::Experts::cpu(const Tensor& expert, const Tensor& offsets, const Tensor& chosen, const Tensor& scores) {
+void ChosenPairs::Experts::cpu(const Tensor& expert, const Tensor& offsets, const Tensor& chosen,
+                               const Tensor& scores) {
   const int64_t T = scores.shape(0), E = scores.shape(1);
   const uint8_t* const from = chosen.data<const uint8_t>().data();
   const auto offset = offsets.data<const int32_t>();

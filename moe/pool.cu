@@ -18,8 +18,8 @@ __global__ void mark_per_expert(uint8_t* chosen, const float* scores, const int3
   const int32_t* const mine = token + offsets[s];
   const auto at = [=](uint32_t i) { return int64_t(mine[i]) * experts + e; };
   cuda::take_largest(
-      uint32_t(offsets[s + 1] - offsets[s]), uint32_t(budget[s]), [=](uint32_t i) { return cuda::ordered(scores[at(i)]); },
-      [=](uint32_t i, bool taken) { chosen[at(i)] = taken; });
+      uint32_t(offsets[s + 1] - offsets[s]), uint32_t(budget[s]),
+      [=](uint32_t i) { return cuda::ordered(scores[at(i)]); }, [=](uint32_t i, bool taken) { chosen[at(i)] = taken; });
 }
 
 /// A block for each scope.
@@ -33,7 +33,8 @@ __global__ void mark_global(uint8_t* chosen, const float* scores, const int32_t*
       [=](uint32_t i) { return cuda::ordered(scores[at(i)]); }, [=](uint32_t i, bool taken) { chosen[at(i)] = taken; });
 }
 
-__global__ void mark_reaching(uint8_t* chosen, const float* scores, const float* threshold, int64_t thresholds, int64_t n) {
+__global__ void mark_reaching(uint8_t* chosen, const float* scores, const float* threshold, int64_t thresholds,
+                              int64_t n) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i < n) chosen[i] = scores[i] >= threshold[i % thresholds];
 }
@@ -88,9 +89,9 @@ void MarkGlobal::cuda(const Tensor& chosen, const Tensor& scores, const Scopes& 
 }
 
 void MarkReaching::cuda(const Tensor& chosen, const Tensor& scores, const Tensor& threshold) {
-  cuda::launch({"select_reaching", scores, threshold}, mark_reaching, cuda::blocks(scores.size(), kThreads), kThreads, 0,
-               cuda::pointer<uint8_t>(chosen), cuda::pointer<const float>(scores), cuda::pointer<const float>(threshold),
-               threshold.size(), scores.size());
+  cuda::launch({"select_reaching", scores, threshold}, mark_reaching, cuda::blocks(scores.size(), kThreads), kThreads,
+               0, cuda::pointer<uint8_t>(chosen), cuda::pointer<const float>(scores),
+               cuda::pointer<const float>(threshold), threshold.size(), scores.size());
 }
 
 void ChosenPairs::Offsets::cuda(int64_t&, const Tensor& offsets, const Tensor& chosen) {
@@ -102,10 +103,11 @@ void ChosenPairs::Offsets::cuda(int64_t&, const Tensor& offsets, const Tensor& c
   cuda::launch_offsets(label, offsets, counts);
 }
 
-void ChosenPairs::Experts::cuda(const Tensor& expert, const Tensor& offsets, const Tensor& chosen, const Tensor& scores) {
+void ChosenPairs::Experts::cuda(const Tensor& expert, const Tensor& offsets, const Tensor& chosen,
+                                const Tensor& scores) {
   fill(expert, -1);
-  cuda::launch({"pairs of tokens", chosen, scores}, order_chosen, cuda::blocks(scores.shape(0) * 32, kThreads), kThreads,
-               0, cuda::pointer<int32_t>(expert), cuda::pointer<const int32_t>(offsets),
+  cuda::launch({"pairs of tokens", chosen, scores}, order_chosen, cuda::blocks(scores.shape(0) * 32, kThreads),
+               kThreads, 0, cuda::pointer<int32_t>(expert), cuda::pointer<const int32_t>(offsets),
                cuda::pointer<const uint8_t>(chosen), cuda::pointer<const float>(scores), scores.shape(0),
                int32_t(scores.shape(1)));
 }

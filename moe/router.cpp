@@ -17,7 +17,7 @@ std::map<std::string, double> Figures::read() const {
 }
 
 Parameter make_gate(const RouterSize& size) {
-  Parameter gate({size.experts, size.width}, in_master(size.precision), size.device);
+  Parameter gate({size.experts, size.width}, in_master(size.precision));
   gate.init = Init::normal;
   gate.deviation = size.deviation;
   gate.decays = true;

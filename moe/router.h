@@ -112,7 +112,6 @@ struct RouterSize {
   int64_t width, experts;
   Precision precision;
   double deviation;  // of the gate's initial weights
-  Device device = {};
 };
 
 /// The matrix that makes logits [T, E] of tokens: [E, D] in the master dtype, normal.

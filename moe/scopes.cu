@@ -1,4 +1,5 @@
 #include "moe/cuda/offsets.cuh"
+#include "moe/cuda/segments.cuh"
 #include "moe/scopes.h"
 
 namespace agon {
@@ -9,7 +10,8 @@ using cuda::kListThreads;
 
 __device__ int64_t this_thread() { return int64_t(blockIdx.x) * kListThreads + threadIdx.x; }
 
-__global__ void group_offsets(int32_t* offsets, const int32_t* sequences, int64_t count, int64_t in_group, int64_t groups) {
+__global__ void group_offsets(int32_t* offsets, const int32_t* sequences, int64_t count, int64_t in_group,
+                              int64_t groups) {
   const int64_t g = this_thread();
   if (g <= groups) offsets[g] = sequences[g == groups ? count : g * in_group];
 }
@@ -45,7 +47,7 @@ __global__ void time_step_tokens(int32_t* token, const int32_t* sequences, int64
                                  int64_t tokens) {
   const int64_t t = this_thread();
   if (t >= tokens) return;
-  const int64_t own = cuda::list_of(sequences, count, t), first = own / in_group * in_group;
+  const int64_t own = cuda::segment_of(sequences, count, t), first = own / in_group * in_group;
   const int64_t last = first + in_group < count ? first + in_group : count;
   const int32_t position = int32_t(t) - sequences[own];
   int32_t at = start_of_step(sequences, first, last, position);
@@ -58,13 +60,14 @@ __global__ void time_step_offsets(int32_t* offsets, int32_t* start, const int32_
   const int64_t s = this_thread();
   if (s == scopes) offsets[s] = sequences[count];
   if (s >= scopes) return;
-  const int64_t g = cuda::list_of(first_step, groups, s), first = g * in_group;
+  const int64_t g = cuda::segment_of(first_step, groups, s), first = g * in_group;
   const int64_t last = first + in_group < count ? first + in_group : count;
   start[s] = sequences[first];
   offsets[s] = start_of_step(sequences, first, last, int32_t(s) - first_step[g]);
 }
 
-__global__ void budgets(int32_t* budget, const int32_t* offsets, const int32_t* start, double per_token, int64_t scopes) {
+__global__ void budgets(int32_t* budget, const int32_t* offsets, const int32_t* start, double per_token,
+                        int64_t scopes) {
   const int64_t s = this_thread();
   if (s < scopes)
     budget[s] = SpreadBudget::allowed(per_token, offsets[s + 1] - start[s]) -
@@ -90,7 +93,8 @@ void TimeSteps::cuda(const Scopes& scopes, const Tensor& sequences, int64_t in_g
   const int64_t count = sequences.size() - 1, groups = (count + in_group - 1) / in_group;
   const cuda::Label label("make_scopes", scopes.token, sequences);
   const auto* const sequence = cuda::pointer<const int32_t>(sequences);
-  const Tensor longest({groups}, DType::i32, sequences.device()), first_step({groups + 1}, DType::i32, sequences.device());
+  const Tensor longest({groups}, DType::i32, sequences.device()),
+      first_step({groups + 1}, DType::i32, sequences.device());
   cuda::launch(label, longest_of_groups, blocks_for(groups), kListThreads, 0, cuda::pointer<int32_t>(longest), sequence,
                count, in_group, groups);
   cuda::launch_offsets(label, first_step, longest);

@@ -89,8 +89,8 @@ Selection first_choices(const Tensor& expert, const Tensor& token_offsets) {
   return first;
 }
 
-Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets, int64_t k, double factor,
-                        Drop rule) {
+Kept drop_over_capacity(const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets, int64_t k,
+                        double factor, Drop rule) {
   const int64_t T = scores.shape(0), N = chosen.expert.size();
   check(N == T * k, "drop_over_capacity: ", N, " pairs of ", T, " tokens, expected k = ", k, " for each");
   const auto list = [&](int64_t n) { return Tensor({n}, DType::i32, scores.device()); };
@@ -156,7 +156,8 @@ void DropOverCapacity::cpu(const Kept& kept, const Selection& chosen, const Tens
     const int64_t first = scope[size_t(s)], last = scope[size_t(s) + 1];
     const auto most = size_t(std::ceil(room(factor, k, last - first, E)));
     if (rule == Drop::position) return drop_by_position(keeps, expert, E, first, last, k, most);
-    visit_accumulator(scores.dtype(), [&]<class S>() { drop_by_score<S>(keeps, expert, scores, first, last, k, most); });
+    visit_accumulator(scores.dtype(),
+                      [&]<class S>() { drop_by_score<S>(keeps, expert, scores, first, last, k, most); });
   });
 
   const auto to = kept.selection.expert.data<int32_t>(), pair = kept.pair.data<int32_t>();

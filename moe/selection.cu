@@ -106,7 +106,8 @@ __global__ void write_kept(int32_t* to, int32_t* pair, const int32_t* offsets, c
 void ChoiceScores::cuda(const Tensor& choice, const Tensor& scores, const Tensor& bias, const PerToken& rule) {
   cuda::launch({"select_per_token", scores}, choice_scores, cuda::blocks(scores.shape(0) * 32, kThreads), kThreads,
                size_t(kThreads / 32 * rule.groups) * sizeof(float), cuda::pointer<float>(choice),
-               cuda::pointer<const float>(scores), cuda::pointer<const float>(bias), scores.shape(0), scores.shape(1), rule);
+               cuda::pointer<const float>(scores), cuda::pointer<const float>(bias), scores.shape(0), scores.shape(1),
+               rule);
 }
 
 void Steer::cuda(const Tensor& bias, const Tensor& chosen, double rate) {
@@ -126,8 +127,8 @@ void FirstChoices::cuda(const Selection& first, const Tensor& expert, const Tens
                cuda::pointer<const int32_t>(first.token_offsets), cuda::pointer<const int32_t>(expert), offsets, T);
 }
 
-void DropOverCapacity::cuda(const Kept& kept, const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets,
-                            int64_t k, double factor, Drop rule) {
+void DropOverCapacity::cuda(const Kept& kept, const Selection& chosen, const Tensor& scores,
+                            const Tensor& scope_offsets, int64_t k, double factor, Drop rule) {
   const int64_t T = scores.shape(0), E = scores.shape(1), scopes = scope_offsets.size() - 1;
   const cuda::Label label("drop_over_capacity", chosen.expert, scores, scope_offsets);
   const auto* const expert = cuda::pointer<const int32_t>(chosen.expert);

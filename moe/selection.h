@@ -13,8 +13,8 @@ struct Selection {
   Tensor token_offsets;  // [T+1] i32
 };
 
-/// Throws Error naming layer, step and the first place where scores [T, E] of `whose` is NaN. Looks at the CPU's only: to
-/// read a GPU's would stop the step there, and every choice is valid whatever the scores.
+/// Throws Error naming layer, step and the first place where scores [T, E] of `whose` is NaN. Looks at the CPU's only:
+/// to read a GPU's would stop the step there, and every choice is valid whatever the scores.
 void check_scores(const Tensor& scores, const RouterContext& context, const char* whose = "the router's");
 
 enum class GroupScore { max, top2 };
@@ -32,8 +32,8 @@ struct PerToken {
 /// expert first, ties to the lower index, of groups too.
 Selection select_per_token(const Tensor& scores, const Tensor& bias, const PerToken& rule);
 
-/// What steers the choice towards even loads (arXiv 2408.15664): bias [E] f32 (f64) += rate where an expert's count in chosen
-/// [E] f64 is below the mean, -= rate where it is above.
+/// What steers the choice towards even loads (arXiv 2408.15664): bias [E] f32 (f64) += rate where an expert's count in
+/// chosen [E] f64 is below the mean, -= rate where it is above.
 void steer(const Tensor& bias, const Tensor& chosen, double rate);
 
 /// The first pair of every token that has one. N stays the number of tokens: a bound.
@@ -86,10 +86,10 @@ struct FirstChoices {
 };
 
 struct DropOverCapacity {
-  static void cpu(const Kept& kept, const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets, int64_t k,
-                  double factor, Drop rule);
-  static void cuda(const Kept& kept, const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets, int64_t k,
-                   double factor, Drop rule);
+  static void cpu(const Kept& kept, const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets,
+                  int64_t k, double factor, Drop rule);
+  static void cuda(const Kept& kept, const Selection& chosen, const Tensor& scores, const Tensor& scope_offsets,
+                   int64_t k, double factor, Drop rule);
 
   /// How many pairs of a scope an expert keeps.
   static constexpr double room(double factor, int64_t k, int64_t tokens, int64_t experts) {

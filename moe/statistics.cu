@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "moe/ordered_sum.cuh"
+#include "moe/cuda/ordered_sum.cuh"
 
 namespace agon {
 

@@ -42,8 +42,8 @@ Tensor cut(std::span<const Tensor> scores, double k, bool pooled, Communicator& 
   return at;
 }
 
-Thresholds::Thresholds(int64_t count, DType dtype, double k, double smoothing, Device device)
-    : value({count}, dtype, device), experts_per_token(k), decay(smoothing) {
+Thresholds::Thresholds(int64_t count, DType dtype, double k, double smoothing)
+    : value({count}, dtype), experts_per_token(k), decay(smoothing) {
   fill(value, std::numeric_limits<double>::quiet_NaN());
 }
 

@@ -25,12 +25,14 @@ __global__ void moving_average(float* value, const float* now, float decay, floa
 
 void NthLargest::cuda(const Tensor& at, const Tensor& all, int64_t n) {
   cuda::launch({"cut", all}, nth_largest, unsigned(all.shape(1)), cuda::threads_to_select(all.size(), all.shape(1)), 0,
-               cuda::pointer<float>(at), cuda::pointer<const float>(all), uint32_t(all.shape(0)), all.shape(1), uint32_t(n));
+               cuda::pointer<float>(at), cuda::pointer<const float>(all), uint32_t(all.shape(0)), all.shape(1),
+               uint32_t(n));
 }
 
 void MovingAverage::cuda(const Tensor& value, const Tensor& now, double decay) {
   cuda::launch({"thresholds", value}, moving_average, cuda::blocks(value.size(), kThreads), kThreads, 0,
-               cuda::pointer<float>(value), cuda::pointer<const float>(now), float(decay), float(1 - decay), value.size());
+               cuda::pointer<float>(value), cuda::pointer<const float>(now), float(decay), float(1 - decay),
+               value.size());
 }
 
 }  // namespace agon

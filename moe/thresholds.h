@@ -16,7 +16,7 @@ struct Thresholds {
 
   Thresholds() = default;
   /// Of nothing learned yet.
-  Thresholds(int64_t count, DType dtype, double experts_per_token, double decay, Device device = {});
+  Thresholds(int64_t count, DType dtype, double experts_per_token, double decay);
 
   /// Waits for the device.
   bool known() const;

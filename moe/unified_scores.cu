@@ -1,7 +1,7 @@
 #include "moe/unified_scores.h"
 
 #include "core/cuda/reduce.cuh"
-#include "moe/cuda/offsets.cuh"
+#include "moe/cuda/segments.cuh"
 
 namespace agon {
 
@@ -23,8 +23,8 @@ __device__ float join_rows(float v, const F& join) {
   return v;
 }
 
-/// A block for each kColumns experts of each scope. Calls f(where the scope's tokens are in the list, how many there are, the
-/// thread's expert, its first token).
+/// A block for each kColumns experts of each scope. Calls f(where the scope's tokens are in the list, how many there
+/// are, the thread's expert, its first token).
 template <class F>
 __device__ void each_column(const int32_t* token, const int32_t* offsets, int64_t experts, const F& f) {
   const int64_t across = (experts + kColumns - 1) / kColumns, s = blockIdx.x / across;
@@ -32,7 +32,8 @@ __device__ void each_column(const int32_t* token, const int32_t* offsets, int64_
   f(token + offsets[s], e < experts ? offsets[s + 1] - offsets[s] : 0, e, int32_t(threadIdx.x / kColumns));
 }
 
-__global__ void softmax_forward(float* y, const float* z, const int32_t* token, const int32_t* offsets, int64_t experts) {
+__global__ void softmax_forward(float* y, const float* z, const int32_t* token, const int32_t* offsets,
+                                int64_t experts) {
   each_column(token, offsets, experts, [=](const int32_t* tokens, int32_t n, int64_t e, int32_t first) {
     float most = -std::numeric_limits<float>::infinity(), sum = 0;
     for (int32_t i = first; i < n; i += kRows) most = cuda::Larger()(most, z[tokens[i] * experts + e]);
@@ -47,8 +48,8 @@ __global__ void softmax_forward(float* y, const float* z, const int32_t* token, 
   });
 }
 
-__global__ void softmax_backward(float* dz, const float* dy, const float* y, const int32_t* token, const int32_t* offsets,
-                                 int64_t experts) {
+__global__ void softmax_backward(float* dz, const float* dy, const float* y, const int32_t* token,
+                                 const int32_t* offsets, int64_t experts) {
   each_column(token, offsets, experts, [=](const int32_t* tokens, int32_t n, int64_t e, int32_t first) {
     float mean = 0;
     for (int32_t i = first; i < n; i += kRows) mean += y[tokens[i] * experts + e] * dy[tokens[i] * experts + e];
@@ -64,7 +65,7 @@ __global__ void tokens_over_experts(float* share, const int32_t* token, const in
                                     int64_t tokens, double experts) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= tokens) return;
-  const int64_t s = cuda::list_of(offsets, scopes, i);
+  const int64_t s = cuda::segment_of(offsets, scopes, i);
   share[token[i]] = float(double(offsets[s + 1] - offsets[s]) / experts);
 }
 
@@ -81,9 +82,10 @@ void SoftmaxOverTokens::Forward::cuda(const Tensor& y, const Tensor& z, const Sc
 }
 
 void SoftmaxOverTokens::Backward::cuda(const Tensor& dz, const Tensor& dy, const Tensor& y, const Scopes& scopes) {
-  cuda::launch({"softmax_over_tokens backward", y, scopes.offsets}, softmax_backward, blocks_for(y, scopes), kColumns * kRows, 0,
-               cuda::pointer<float>(dz), cuda::pointer<const float>(dy), cuda::pointer<const float>(y),
-               cuda::pointer<const int32_t>(scopes.token), cuda::pointer<const int32_t>(scopes.offsets), y.shape(1));
+  cuda::launch({"softmax_over_tokens backward", y, scopes.offsets}, softmax_backward, blocks_for(y, scopes),
+               kColumns * kRows, 0, cuda::pointer<float>(dz), cuda::pointer<const float>(dy),
+               cuda::pointer<const float>(y), cuda::pointer<const int32_t>(scopes.token),
+               cuda::pointer<const int32_t>(scopes.offsets), y.shape(1));
 }
 
 void TokensOverExperts::cuda(const Tensor& share, const Scopes& scopes, int64_t experts) {

@@ -50,6 +50,27 @@ void launch_rows(const char* op, const Tensor& out, const Tensor& in, const Tens
   });
 }
 
+constexpr int kSumColumns = 32, kSumRows = 32;
+
+/// A block: 32 columns of one group, 32 rows at a time. Column j of group e is summed by thread y over the rows y, y +
+/// 32, ... of the group, and then over y in order.
+template <class S, class T>
+__global__ void sum_rows(S* sums, bool add, const T* dy, int64_t n, const int32_t* offsets) {
+  __shared__ float partial[kSumRows][kSumColumns];
+  const int64_t j = int64_t(blockIdx.x) * kSumColumns + threadIdx.x, group = blockIdx.y;
+  float sum = 0;
+  if (j < n)
+    for (int64_t i = offsets[group] + int(threadIdx.y); i < offsets[group + 1]; i += kSumRows)
+      sum += float(dy[i * n + j]);
+  partial[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || j >= n) return;
+  S& out = sums[group * n + j];
+  sum = add ? float(out) : 0.0f;
+  for (int i = 0; i < kSumRows; ++i) sum += partial[i][threadIdx.x];
+  out = S(sum);
+}
+
 }  // namespace
 
 void GroupedLinear::Forward::cuda(const Tensor& y, const Tensor& rows, const Tensor& w, const Tensor& offsets,
@@ -81,7 +102,14 @@ void GroupedLinear::Weight::cuda(const Tensor& dw, bool add, const Tensor& dy, c
 }
 
 void GroupedLinear::Bias::cuda(const Tensor& dbias, bool add, const Tensor& dy, const Tensor& offsets) {
-  cuda::sum_rows("grouped_linear, gradient of bias", dbias, add, dy, offsets);
+  const int64_t groups = dbias.shape(0), n = dbias.shape(1);
+  cuda::visit(dbias.dtype(), [&]<class S>() {
+    cuda::visit(dy.dtype(), [&]<class T>() {
+      cuda::launch({"grouped_linear, gradient of bias", dbias, dy}, sum_rows<S, T>,
+                   dim3(cuda::blocks(n, kSumColumns), unsigned(groups)), dim3(kSumColumns, kSumRows), 0,
+                   cuda::pointer<S>(dbias), add, cuda::pointer<const T>(dy), n, cuda::pointer<const int32_t>(offsets));
+    });
+  });
 }
 
 }  // namespace agon

@@ -10,7 +10,8 @@ constexpr int kThreads = 256;
 
 /// A thread for each four elements that share a block of random words.
 template <class T>
-__global__ void jitter_all(T* y, const T* x, double amount, RandomKey key, int64_t first_row, int64_t rows, int64_t width) {
+__global__ void jitter_all(T* y, const T* x, double amount, RandomKey key, int64_t first_row, int64_t rows,
+                           int64_t width) {
   const int64_t blocks = (width + 3) / 4, i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= rows * blocks) return;
   const int64_t row = i / blocks, first = i % blocks * 4;

@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include "ops/cuda/bias.cuh"
+#include "ops/cuda/column_sums.cuh"
 #include "ops/cuda/cublas.h"
 
 namespace agon {
@@ -109,7 +110,10 @@ void Linear::Weight::cuda(const Tensor& dw, bool add, const Tensor& dy, const Te
 }
 
 void Linear::Bias::cuda(const Tensor& dbias, bool add, const Tensor& dy) {
-  cuda::sum_rows("linear, gradient of bias", dbias, add, dy);
+  cuda::visit(dy.dtype(), [&]<class T>() {
+    cuda::column_sums({"linear, gradient of bias", dbias, dy}, dbias, add, dy.shape().rows(),
+                      cuda::Stored<T>{cuda::pointer<const T>(dy), dy.shape(-1)});
+  });
 }
 
 }  // namespace agon

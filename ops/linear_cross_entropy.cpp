@@ -15,8 +15,6 @@ namespace agon {
 
 namespace {
 
-constexpr int64_t kRows = 256, kColumns = 4096;  // logits that exist at a time: 4 MiB
-
 /// One block of rows against the vocabulary, chunk after chunk.
 template <class A>
 class Block {
@@ -32,8 +30,8 @@ class Block {
   /// Calls f(first class, classes of the chunk) for each chunk; makes the chunk's logits first unless they are there.
   template <class F>
   void each_chunk(F&& f) {
-    for (int64_t first = 0; first < classes_; first += kColumns) {
-      const int64_t n = std::min(kColumns, classes_ - first);
+    for (int64_t first = 0; first < classes_; first += logits_.shape(1)) {
+      const int64_t n = std::min(logits_.shape(1), classes_ - first);
       if (first != present_) cpu::parallel_gemm(rows_, n, width_, x_, w_.from(first, 0).transposed(), output());
       present_ = first;
       f(first, n);
@@ -55,90 +53,87 @@ class Block {
   int64_t rows_, width_, classes_, present_ = -1;
 };
 
-struct LinearCrossEntropyForward {
-  /// dx like x, dw [V, D] f32 (f64 for f64); each may be none.
-  static void cpu(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w,
-                  const Tensor& target, double denominator) {
-    cpu::check_targets(target, w.shape(0));
-    visit_accumulator(result.loss.dtype(), [&]<class A>() { blocks<A>(result, dx, dw, x, w, target, denominator); });
-  }
+void store(const Tensor& dx, int64_t begin, const Tensor& wide, int64_t rows) {
+  const int64_t width = dx.shape(1);
+  const float* from = wide.data<const float>().data();
+  bf16* to = dx.data<bf16>().data() + begin * width;
+  parallel_ranges(rows * width, 16384, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) to[i] = bf16(from[i]);
+  });
+}
 
-  template <class A>
-  static void blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w,
-                     const Tensor& target, double denominator) {
-    const int64_t tokens = x.shape(0), width = x.shape(1), classes = w.shape(0);
-    const auto per_token = result.per_token.data<A>();
-    const auto label = target.data<const int32_t>();
-    const Tensor logits({std::min(kRows, tokens), std::min(kColumns, classes)}, dtype_of<A>);
-    // The chunks' contributions to dx are one sum only if none is rounded on the way.
-    const bool rounds = dx && dx.dtype() == DType::bf16 && classes > kColumns;
-    const Tensor wide = rounds ? Tensor({std::min(kRows, tokens), width}, dtype_of<A>) : Tensor();
-    for (int64_t begin = 0; begin < tokens; begin += kRows) {
-      const int64_t rows = std::min(kRows, tokens - begin);
-      Block<A> block(x, w, logits, begin, rows);
-      std::vector<cpu::SoftmaxSum<A>> sums(static_cast<size_t>(rows));
-      std::vector<A> picked(sums.size());
-      const auto each_row = [&](auto&& f) {
-        parallel_ranges(rows, 16, [&](int64_t from, int64_t to) {
-          for (int64_t t = from; t < to; ++t)
-            if (label[begin + t] >= 0) f(t, label[begin + t]);
-        });
-      };
-      block.each_chunk([&](int64_t first, int64_t n) {
-        each_row([&](int64_t t, int64_t id) {
-          sums[t].take(block.row(t), n);
-          if (id >= first && id < first + n) picked[t] = block.row(t)[id - first];
-        });
+template <class A>
+void blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x, const Tensor& w,
+            const Tensor& target, double denominator, LinearCrossEntropyForward::Block most) {
+  const int64_t tokens = x.shape(0), width = x.shape(1), classes = w.shape(0);
+  const auto per_token = result.per_token.data<A>();
+  const auto label = target.data<const int32_t>();
+  const Tensor logits({std::min(most.rows, tokens), std::min(most.classes, classes)}, dtype_of<A>);
+  // The chunks' contributions to dx are one sum only if none is rounded on the way.
+  const bool rounds = dx && dx.dtype() == DType::bf16 && classes > most.classes;
+  const Tensor wide = rounds ? Tensor({std::min(most.rows, tokens), width}, dtype_of<A>) : Tensor();
+  for (int64_t begin = 0; begin < tokens; begin += most.rows) {
+    const int64_t rows = std::min(most.rows, tokens - begin);
+    Block<A> block(x, w, logits, begin, rows);
+    std::vector<cpu::SoftmaxSum<A>> sums(static_cast<size_t>(rows));
+    std::vector<A> picked(sums.size());
+    const auto each_row = [&](auto&& f) {
+      parallel_ranges(rows, 16, [&](int64_t from, int64_t to) {
+        for (int64_t t = from; t < to; ++t)
+          if (label[begin + t] >= 0) f(t, label[begin + t]);
       });
-      std::fill_n(&per_token[begin], rows, A(0));
-      each_row([&](int64_t t, int64_t) { per_token[begin + t] = sums[t].loss(picked[t]); });
-      if (!dx && !dw) continue;
-      block.each_chunk([&](int64_t first, int64_t n) {
-        parallel_ranges(rows, 16, [&](int64_t from, int64_t to) {
-          for (int64_t t = from; t < to; ++t) {
-            const int64_t id = label[begin + t];
-            if (id >= 0)
-              cpu::cross_entropy_gradient(block.row(t), block.row(t), n, sums[t], id - first, A(1 / denominator));
-            else
-              std::fill_n(block.row(t), n, A(0));
-          }
-        });
-        if (dx) block.to_dx(rounds ? cpu::output(wide) : cpu::output(dx).from(begin, 0), first, n);
-        if (dw) block.to_dw(cpu::output(dw).from(first, 0), n, begin > 0);
-      });
-      if (rounds) store(dx, begin, wide, rows);
-    }
-    if (dw && tokens == 0) dw.zero();
-  }
-
-  static void store(const Tensor& dx, int64_t begin, const Tensor& wide, int64_t rows) {
-    const int64_t width = dx.shape(1);
-    const float* from = wide.data<const float>().data();
-    bf16* to = dx.data<bf16>().data() + begin * width;
-    parallel_ranges(rows * width, 16384, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) to[i] = bf16(from[i]);
-    });
-  }
-};
-
-/// dw = [dw +] dloss * from.
-struct AddScaled {
-  static void cpu(const Tensor& dw, bool add, const Tensor& from, const Tensor& dloss) {
-    const double by = dloss.item();
-    visit_float(dw.dtype(), [&]<class T>() {
-      visit_accumulator(from.dtype(), [&]<class F>() {
-        using A = Accumulator<T>;
-        const auto to = dw.data<T>();
-        const auto x = from.data<const F>();
-        parallel_ranges(int64_t(to.size()), 16384, [&](int64_t begin, int64_t end) {
-          for (auto i = size_t(begin); i < size_t(end); ++i) to[i] = T((add ? A(to[i]) : A(0)) + A(x[i] * F(by)));
-        });
+    };
+    block.each_chunk([&](int64_t first, int64_t n) {
+      each_row([&](int64_t t, int64_t id) {
+        sums[t].take(block.row(t), n);
+        if (id >= first && id < first + n) picked[t] = block.row(t)[id - first];
       });
     });
+    std::fill_n(&per_token[begin], rows, A(0));
+    each_row([&](int64_t t, int64_t) { per_token[begin + t] = sums[t].loss(picked[t]); });
+    if (!dx && !dw) continue;
+    block.each_chunk([&](int64_t first, int64_t n) {
+      parallel_ranges(rows, 16, [&](int64_t from, int64_t to) {
+        for (int64_t t = from; t < to; ++t) {
+          const int64_t id = label[begin + t];
+          if (id >= 0)
+            cpu::cross_entropy_gradient(block.row(t), block.row(t), n, sums[t], id - first, A(1 / denominator));
+          else
+            std::fill_n(block.row(t), n, A(0));
+        }
+      });
+      if (dx) block.to_dx(rounds ? cpu::output(wide) : cpu::output(dx).from(begin, 0), first, n);
+      if (dw) block.to_dw(cpu::output(dw).from(first, 0), n, begin > 0);
+    });
+    if (rounds) store(dx, begin, wide, rows);
   }
-};
+  if (dw && tokens == 0) dw.zero();
+}
 
 }  // namespace
+
+void LinearCrossEntropyForward::cpu(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x,
+                                    const Tensor& w, const Tensor& target, double denominator, Block most) {
+  cpu::check_targets(target, w.shape(0));
+  if (most.rows == 0) most.rows = 256;
+  if (most.classes == 0) most.classes = 4096;
+  visit_accumulator(result.loss.dtype(),
+                    [&]<class A>() { blocks<A>(result, dx, dw, x, w, target, denominator, most); });
+}
+
+void AddScaled::cpu(const Tensor& dw, bool add, const Tensor& from, const Tensor& dloss) {
+  const double by = dloss.item();
+  visit_float(dw.dtype(), [&]<class T>() {
+    visit_accumulator(from.dtype(), [&]<class F>() {
+      using A = Accumulator<T>;
+      const auto to = dw.data<T>();
+      const auto x = from.data<const F>();
+      parallel_ranges(int64_t(to.size()), 16384, [&](int64_t begin, int64_t end) {
+        for (auto i = size_t(begin); i < size_t(end); ++i) to[i] = T((add ? A(to[i]) : A(0)) + A(x[i] * F(by)));
+      });
+    });
+  });
+}
 
 CrossEntropy linear_cross_entropy(const Tensor& x, const Tensor& w, const Tensor& target, double denominator) {
   check(x.shape().rank() == 2 && w.shape().rank() == 2 && x.shape(1) == w.shape(1) && x.dtype() == w.dtype(),

@@ -4,8 +4,8 @@
 #include "core/cuda/launch.cuh"
 #include "core/cuda/scan.cuh"
 
-// The n largest of many numbers by radix selection, a block for each choice: digits of eight bits, the highest first. Integers
-// are counted, so the result does not depend on the order of threads.
+// The n largest of many numbers by radix selection, a block for each choice: digits of eight bits, the highest first.
+// Integers are counted, so the result does not depend on the order of threads.
 
 namespace agon::cuda {
 
@@ -26,8 +26,8 @@ struct Smallest {
   uint32_t equal;  // how many there are
 };
 
-/// Of key(0) ... key(n - 1), where 0 means that there is none, the `wanted` largest. For a whole block of a multiple of 32
-/// threads, at least 256, all with the same arguments.
+/// Of key(0) ... key(n - 1), where 0 means that there is none, the `wanted` largest. For a whole block of a multiple of
+/// 32 threads, at least 256, all with the same arguments.
 template <class Key>
 __device__ Smallest smallest_of_largest(uint32_t n, uint32_t wanted, const Key& key) {
   __shared__ uint32_t histogram[256];
@@ -57,7 +57,8 @@ __device__ Smallest smallest_of_largest(uint32_t n, uint32_t wanted, const Key& 
   return {prefix, missing, equal};
 }
 
-/// Calls take(i, whether i is among the `wanted` largest) for each i that has a key; of equal ones the lower i is taken.
+/// Calls take(i, whether i is among the `wanted` largest) for each i that has a key; of equal ones the lower i is
+/// taken.
 template <class Key, class Take>
 __device__ void take_largest(uint32_t n, uint32_t wanted, const Key& key, const Take& take) {
   const Smallest smallest = smallest_of_largest(n, wanted, key);

@@ -94,8 +94,7 @@ class Composed final : public Router {
       : options_(options),
         gate_(make_gate(size)),
         thresholds_(options.selection == "per_expert" ? size.experts : 1, accumulator_dtype(size.precision.master),
-                    options.k, options.pool.threshold_decay,
-                    size.device) {}
+                    options.k, options.pool.threshold_decay) {}
 
   bool weighs_rows(const RouterContext& context) const override {
     return options_.answers && context.compete && context.mode == Mode::train;

@@ -36,8 +36,7 @@ class ExpertChoice final : public Router {
   ExpertChoice(const RouterSize& size, const ExpertChoiceOptions& options)
       : options_(options),
         gate_(make_gate(size)),
-        thresholds_(size.experts, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay,
-                    size.device) {}
+        thresholds_(size.experts, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {}
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_), scores = softmax(logits);

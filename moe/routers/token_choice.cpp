@@ -85,7 +85,7 @@ class TokenChoice final : public Router {
       : options_(options),
         k_(int64_t(options.k)),
         gate_(make_gate(size)),
-        bias_({size.experts}, accumulator_dtype(size.precision.master), size.device) {
+        bias_({size.experts}, accumulator_dtype(size.precision.master)) {
     bias_.zero();
   }
 

@@ -20,7 +20,8 @@ __global__ void count_top_p(int32_t* counts, const float* probabilities, const i
   counts[t] = n;
 }
 
-__global__ void write_top_p(int32_t* expert, const int32_t* offsets, const int32_t* best, int64_t tokens, int32_t most) {
+__global__ void write_top_p(int32_t* expert, const int32_t* offsets, const int32_t* best, int64_t tokens,
+                            int32_t most) {
   const int64_t t = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (t >= tokens) return;
   for (int32_t i = 0; i < offsets[t + 1] - offsets[t]; ++i) expert[offsets[t] + i] = best[t * most + i];

@@ -58,8 +58,7 @@ class Unified final : public Router {
   Unified(const RouterSize& size, const UnifiedChoiceOptions& options)
       : options_(options),
         gate_(make_gate(size)),
-        thresholds_(1, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay,
-                    size.device) {}
+        thresholds_(1, accumulator_dtype(size.precision.master), options.k, options.pool.threshold_decay) {}
 
   Pairs select(const Tensor& x, const RouterContext& context) override {
     const Tensor logits = linear(x, gate_);

@@ -1,4 +1,6 @@
 #pragma once
+#include <initializer_list>
+
 #include "core/cuda/launch.cuh"
 
 // What kernels of tiles have in common: a block computes a tile of a matrix product, C = A B, summed over the depth.

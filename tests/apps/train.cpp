@@ -183,8 +183,11 @@ GPU_CASE("train: a checkpoint goes on on the other device, and back") {
 
   // What one device wrote, the other evaluates and shows.
   train_to("there", 2, "cuda:0", false);
-  CHECK(eval({.checkpoint = (folder.path / "there").string(), .overrides = {"device=cpu"}}) == 0);
-  CHECK(eval({.checkpoint = (folder.path / "there").string(), .overrides = {}}) == 0);
+  EvalArguments evaluated;
+  evaluated.checkpoint = (folder.path / "there").string();
+  CHECK(eval(evaluated) == 0);
+  evaluated.overrides = {"device=cpu"};
+  CHECK(eval(evaluated) == 0);
   CHECK(info((folder.path / "there").string(), {}) == 0);
 }
 

@@ -200,8 +200,8 @@ GPU_CASE("selection: a GPU sees the same scores with bias and groups") {
         CAPTURE(T);
         CAPTURE(E);
         CAPTURE(rule.groups);
-        const Tensor scores = tied({T, E}, 1), bias = biased ? tied({E}, 2) : Tensor(), here(scores.shape(), DType::f32),
-                     on_gpu(scores.shape(), DType::f32, device_of_case());
+        const Tensor scores = tied({T, E}, 1), bias = biased ? tied({E}, 2) : Tensor(),
+                     here(scores.shape(), DType::f32), on_gpu(scores.shape(), DType::f32, device_of_case());
         run<ChoiceScores>(Device(), here, scores, bias, rule);
         for (const uint64_t order : {0, 1, 2}) {
           const ThreadOrder changed(order);

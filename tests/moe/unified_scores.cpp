@@ -77,7 +77,8 @@ GPU_CASE("unified_scores: a GPU makes the same of every scope, forward and backw
       CAPTURE(E);
       CAPTURE(std::string(kind));
       const Tensor z = random({50, E}, 2, 3, DType::f32), on_gpu = there(z);
-      const Scopes here = make_scopes(context, 50, 0, kind), scopes = make_scopes(context, 50, 0, kind, device_of_case());
+      const Scopes here = make_scopes(context, 50, 0, kind),
+                   scopes = make_scopes(context, 50, 0, kind, device_of_case());
       const auto run_both = [&](const Tensor& x, const Scopes& s) {
         Tape tape({});
         tape.watch(x);

@@ -1,19 +1,16 @@
 #include "ops/linear_cross_entropy.h"
 
-#include <doctest/doctest.h>
-
-#include "core/parallel.h"
 #include "ops/cross_entropy.h"
 #include "ops/linear.h"
 #include "ops/reference.h"
-#include "tests/support/gradient.h"
+#include "tests/ops/support.h"
 
 using namespace agon;
 using namespace agon::testing;
 
 namespace {
 
-Tensor wide(const Tensor& t) { return converted(t, DType::f64); }
+Tensor wide(const Tensor& t) { return converted(on_host(t), DType::f64); }
 
 /// Targets spread over the vocabulary, every fifth not counted.
 Tensor targets(int64_t tokens, int64_t classes) {
@@ -37,9 +34,16 @@ Result differentiate(const Tensor& x, Parameter& w, const Tensor& target, double
 }
 
 Parameter weight(int64_t classes, int64_t width, Precision precision) {
-  Parameter w({classes, width}, precision);
-  copy(w.value, random({classes, width}, 2));
+  Parameter w({classes, width}, precision, device_of_case());
+  copy(w.value, there(random({classes, width}, 2, 1, precision.compute)));
   return w;
+}
+
+/// What the reference says of x and w, f64.
+Result expected_result(const Tensor& x, const Tensor& w, const Tensor& target, double denominator) {
+  const auto loss = reference::cross_entropy(reference::linear(x, w), target, denominator);
+  const auto gradients = reference::linear_backward(loss.dlogits, x, w);
+  return {tensor_of<double>({loss.loss}), loss.per_token, gradients.dx, gradients.dw};
 }
 
 }  // namespace
@@ -50,7 +54,8 @@ TEST_CASE("linear_cross_entropy: gradients agree with differences, also of a los
                        [&](auto& in) { return probe(linear_cross_entropy(in[0], in[1], target, 4).loss, 3); }) < 1e-8);
 }
 
-TEST_CASE("linear_cross_entropy: against the reference, one chunk and several, one block of rows and several") {
+DEVICE_CASE("linear_cross_entropy: against the reference, one chunk and several, one block of rows and several") {
+  const bool gpu = device_of_case().kind == Device::cuda;
   struct Case {
     int64_t tokens, classes;
   };
@@ -61,19 +66,83 @@ TEST_CASE("linear_cross_entropy: against the reference, one chunk and several, o
   for (const auto [tokens, classes] : {Case{1, 1}, {7, 40}, {300, 50}, {11, 9001}})
     for (const auto [precision, tolerance] :
          {Format{Precision::f64(), 1e-12}, {Precision::fp32(), 1e-5}, {Precision::bf16(), 1e-2}}) {
+      if (gpu && precision.compute == DType::f64) continue;
       CAPTURE(tokens);
       CAPTURE(classes);
       CAPTURE(precision.compute);
       const Tensor x = random({tokens, 8}, 1, 1, precision.compute), target = targets(tokens, classes);
       Parameter w = weight(classes, 8, precision);
-      const Result got = differentiate(x, w, target, 3);
-      const auto expected = reference::cross_entropy(reference::linear(wide(x), wide(w.value)), target, 3);
-      const auto gradients = reference::linear_backward(expected.dlogits, wide(x), wide(w.value));
-      CHECK(got.loss.item() == doctest::Approx(expected.loss).epsilon(1e-5));
+      const Result got = differentiate(there(x), w, there(target), 3);
+      const Result expected = expected_result(wide(x), wide(w.value), target, 3);
+      CHECK(relative_error(got.loss, expected.loss) < 1e-5);
       CHECK(relative_error(got.per_token, expected.per_token) < 1e-5);
-      CHECK(relative_error(got.dx, gradients.dx) < tolerance);
-      CHECK(relative_error(got.dw, gradients.dw) < 1e-5);
+      CHECK(relative_error(got.dx, expected.dx) < tolerance);
+      // A GPU multiplies the logits' gradient as bf16.
+      CHECK(relative_error(got.dw, expected.dw) < (gpu ? tolerance : 1e-5));
     }
+}
+
+DEVICE_CASE("linear_cross_entropy: blocks and chunks of any size give the reference's numbers, twice the same bits") {
+  const int64_t tokens = 37, classes = 100, width = 24;
+  const Tensor target = targets(tokens, classes);
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const LinearCrossEntropyForward::Block block :
+         {LinearCrossEntropyForward::Block{1000, 1000}, {16, 1000}, {1000, 41}, {10, 33}}) {
+      CAPTURE(dtype);
+      CAPTURE(block.classes);
+      const Tensor x = random({tokens, width}, 1, 1, dtype), w = random({classes, width}, 2, 1, dtype);
+      const auto once = [&] {
+        const Device device = device_of_case();
+        Result r{Tensor({1}, DType::f32, device), Tensor({tokens}, DType::f32, device),
+                 Tensor(x.shape(), dtype, device), Tensor(w.shape(), DType::f32, device)};
+        run<LinearCrossEntropyForward>(device, CrossEntropy{r.loss, r.per_token}, r.dx, r.dw, there(x), there(w),
+                                       there(target), 3.0, block);
+        return r;
+      };
+      const Result got = once(), expected = expected_result(wide(x), wide(w), target, 3);
+      const double tolerance = dtype == DType::bf16 ? 1e-2 : 1e-5;
+      CHECK(relative_error(got.per_token, expected.per_token) < 1e-5);
+      CHECK(relative_error(got.dx, expected.dx) < tolerance);
+      CHECK(relative_error(got.dw, expected.dw) < tolerance);
+      const ThreadOrder changed(2);
+      const Result again = once();
+      CHECK(identical(again.per_token, got.per_token));
+      CHECK(identical(again.dx, got.dx));
+      CHECK(identical(again.dw, got.dw));
+    }
+}
+
+GPU_CASE("linear_cross_entropy: nothing crosses between host and GPU, a weighted loss scales both gradients") {
+  const Tensor x = there(random({7, 8}, 1, 1, DType::f32)), target = there(targets(7, 40));
+  Parameter w = weight(40, 8, Precision::fp32());
+  const Result plain = differentiate(x, w, target, 3);
+  w.has_grad = false;
+  Parameter* all[] = {&w};
+  const Tensor weight_of_loss = there(tensor_of<float>({2.5f}));
+  Crossings before{}, after{};
+  Tensor dx;
+  {
+    Tape tape(all);
+    tape.watch(x);
+    before = crossings();
+    const Tensor loss = linear_cross_entropy(x, w, target, 3).loss;
+    const Tensor weighted = record(
+        "weighted", {&loss}, loss.detach(),
+        [loss = loss.without_data(), weight_of_loss](Gradients& g, const Tensor&) { g.add(loss, weight_of_loss); });
+    tape.backward(weighted);
+    after = crossings();
+    dx = tape.gradient(x);
+  }
+  CHECK(after.to_device == before.to_device);
+  CHECK(after.to_host == before.to_host);
+  CHECK(dot(dx, dx) == doctest::Approx(2.5 * 2.5 * dot(plain.dx, plain.dx)).epsilon(1e-5));
+  CHECK(dot(w.grad, w.grad) == doctest::Approx(2.5 * 2.5 * dot(plain.dw, plain.dw)).epsilon(1e-5));
+}
+
+GPU_CASE("linear_cross_entropy: a target outside the vocabulary makes the loss NaN") {
+  const Tensor x = there(random({3, 4}, 1, 1, DType::f32)), w = there(random({5, 4}, 2, 1, DType::f32));
+  CHECK(std::isnan(linear_cross_entropy(x, w, there(tensor_of<int32_t>({0, 1, 5})), 1).loss.item()));
+  CHECK(!std::isnan(linear_cross_entropy(x, w, there(tensor_of<int32_t>({0, 1, 4})), 1).loss.item()));
 }
 
 TEST_CASE("linear_cross_entropy: a token's bits depend on neither the other tokens nor the threads nor on recording") {
@@ -122,6 +191,15 @@ TEST_CASE("linear_cross_entropy: only what is wanted is computed, no tokens give
   CHECK(identical(x.grad, both.dx));
   fill(w.grad, 4);
   const Result none = differentiate(Tensor({0, 5}, DType::f64), w, Tensor({0}, DType::i32), 1);
+  CHECK(none.loss.item() == 0);
+  CHECK(dot(none.dw, none.dw) == 0);
+}
+
+DEVICE_CASE("linear_cross_entropy: no tokens give zero gradients in f32") {
+  Parameter w = weight(6, 5, Precision::fp32());
+  fill(w.grad, 4);
+  const Device device = device_of_case();
+  const Result none = differentiate(Tensor({0, 5}, DType::f32, device), w, Tensor({0}, DType::i32, device), 1);
   CHECK(none.loss.item() == 0);
   CHECK(dot(none.dw, none.dw) == 0);
 }

@@ -1,7 +1,5 @@
 #pragma once
-#include <cuda_runtime.h>
-
-#include <cstdint>
+#include "core/cuda/launch.cuh"
 
 namespace agon::cuda {
 
