@@ -187,7 +187,8 @@ Losses make_losses(const LossOptions& options, const Pairs& pairs, const Tensor&
                       options.balance_coefficient});
   if (options.z_coefficient != 0) losses.push_back({"z", router_z(pairs.logits), options.z_coefficient});
   if (options.entropy_coefficient != 0)
-    losses.push_back({"entropy", negative_entropy(probabilities, scope_offsets(context, T, options.group)),
+    losses.push_back({"entropy",
+                      negative_entropy(probabilities, scope_offsets(context, T, options.group, probabilities.device())),
                       options.entropy_coefficient});
   return losses;
 }
@@ -196,7 +197,7 @@ Tensor balance_loss(const LossOptions& options, const Tensor& probabilities, con
                     const Tensor& token_offsets, const RouterContext& context) {
   const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
   const bool global = options.balance_scope == "global", sequence = options.balance_scope == "sequence";
-  const Tensor scopes = scope_offsets(context, T, global ? 0 : sequence ? 1 : options.group);
+  const Tensor scopes = scope_offsets(context, T, global ? 0 : sequence ? 1 : options.group, probabilities.device());
   const Tensor counts = global ? global_counts(expert, token_offsets, E, scopes, context)
                                : count_experts(expert, token_offsets, scopes, E);
   return load_balance(probabilities, counts, scopes);
