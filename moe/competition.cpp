@@ -99,7 +99,7 @@ Tensor Contest::weights(WeightRule rule) const {
 Losses contest_losses(const CompetitionOptions& competition, const LossOptions& options, const Contest& contest,
                       const Tensor& router, const RouterContext& context) {
   const Pairs& pairs = contest.pairs;
-  const Tensor groups = scope_offsets(context, pairs.logits.shape(0), options.group, pairs.logits.device());
+  const Tensor groups = scope_offsets(context, pairs.logits.shape(0), options.group, router.device());
   Losses losses;
   if (competition.router_coefficient != 0)
     losses.push_back({"router",

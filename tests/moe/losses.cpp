@@ -174,21 +174,29 @@ DEVICE_CASE("losses: no tokens, on every device") {
   }
 }
 
-GPU_CASE("losses: the global balance counts the step so far, and nothing crosses on the way") {
-  const Pairs pairs = round_robin(6, 3);
-  const Tensor p = there(converted(softmax(random({6, 3}, 5)), DType::f32));
-  const LossOptions options{.balance_coefficient = 1, .balance_scope = "global"};
+GPU_CASE("losses: those of a config as on the CPU, over every scope, and nothing crosses on the way") {
+  Pairs pairs = round_robin(6, 3);
+  pairs.logits = converted(random({6, 3}, 5), DType::f32);
+  const Tensor p = softmax(pairs.logits);
   RouterContext context;
+  context.sequence_offsets = tensor_of<int32_t>({0, 2, 6});
   context.counts_so_far = tensor_of<double>({10, 0, 2});
-  const Tensor expert = there(pairs.expert), offsets = there(pairs.token_offsets),
-               so_far = there(context.counts_so_far);
-  const double expected =
-      balance_loss(options, converted(on_host(p), DType::f64), pairs.expert, pairs.token_offsets, context).item();
-  const Tensor scope = there(tensor_of<int32_t>({0, 6}));
-  const Tensor found = without_crossing([&] {
-    const Tensor counts = count_experts(expert, offsets, scope, 3);
-    add_counts(counts, so_far);
-    return load_balance(p, counts, scope);
-  });
-  CHECK(found.item() == doctest::Approx(expected));
+  Pairs pairs_there = pairs;
+  RouterContext context_there = context;
+  for (Tensor* t : {&pairs_there.logits, &pairs_there.chosen, &pairs_there.chosen_offsets}) *t = there(*t);
+  context_there.sequence_offsets_there = there(context.sequence_offsets);
+  context_there.counts_so_far = there(context.counts_so_far);
+  const Tensor p_there = there(p);
+  for (const char* scope : {"batch", "sequence", "global"}) {
+    CAPTURE(scope);
+    const LossOptions options{
+        .balance_coefficient = 1, .z_coefficient = 1, .entropy_coefficient = 1, .balance_scope = scope, .group = 1};
+    const Losses expected = make_losses(options, pairs, p, context);
+    const Losses found = without_crossing([&] { return make_losses(options, pairs_there, p_there, context_there); });
+    REQUIRE(found.size() == 3);
+    for (size_t i = 0; i < 3; ++i) {
+      CHECK(found[i].value.device() == device_of_case());
+      CHECK(found[i].value.item() == doctest::Approx(expected[i].value.item()).epsilon(1e-6));
+    }
+  }
 }
