@@ -58,7 +58,7 @@ TEST_CASE("answers: gradients agree with finite differences, large answers do no
     CHECK(std::isnan(answer_scores(bad, answer_score_named(name)).data<float>()[0]));
 }
 
-GPU_CASE("answers: as on the CPU, forward and backward; large answers, zero ones and NaN too") {
+GPU_CASE("answers: as on the CPU, forward and backward, large answers, zero ones and NaN too") {
   for (const std::string& name : answer_score_names()) {
     CAPTURE(name);
     const AnswerScore score = answer_score_named(name);
