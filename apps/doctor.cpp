@@ -1,11 +1,11 @@
 #include <dlfcn.h>
 
 #include <cstdio>
-#include <fstream>
 #include <string>
 
 #include "apps/account.h"
 #include "apps/log.h"
+#include "apps/machine.h"
 #include "apps/verbs.h"
 #include "core/gpu.h"
 #include "core/parallel.h"
@@ -15,13 +15,6 @@
 namespace agon {
 
 namespace {
-
-std::string processor() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown";
-}
 
 /// Whether a shared library can be loaded here, and if not, what the loader says.
 std::string library(const char* name) {
@@ -36,7 +29,7 @@ std::string library(const char* name) {
 }  // namespace
 
 int doctor() {
-  std::printf("processor     %s\n", processor().c_str());
+  std::printf("processor     %s\n", processor_name().c_str());
   std::printf("vectors       matrix products use the %s kernels\n", cpu::gemm_instruction_set());
   std::printf("threads       %d\n", threads());
   std::printf("peak          %.1f GFLOP/s f32, measured now\n", cpu::probe_peak(0.3) / 1e9);

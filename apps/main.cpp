@@ -87,6 +87,29 @@ int main(int argc, char** argv) try {
   verb->footer("All names, shapes and an example in Python: docs/probe.md");
   verb->callback([&] { code = agon::probe(probe); });
 
+  agon::BenchArguments bench;
+  for (int i = 0; i < argc; ++i) bench.command += (i ? " " : "") + std::string(i ? argv[i] : "agon");
+  verb = app.add_subcommand("bench", "times of ops, layers and training steps, beside a peak probe of the same run");
+  verb->add_option("GROUP", bench.groups, "ops, layer, train; all of them where none is named")
+      ->check(CLI::IsMember({"ops", "layer", "train"}));
+  verb->add_option("--device", bench.device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  verb->add_option("--precision", bench.precision, "fp32 or bf16; bf16 on a GPU unless given, fp32 on a CPU")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  verb->add_option("--json", bench.json, "write all figures to this file");
+  verb->add_option("--filter", bench.filter, "only cases whose group, name or shape contains this");
+  verb->add_option("--seconds", bench.seconds, "of measuring per case; 0: 0.5 on a CPU, 1 on a GPU")
+      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--threads", bench.threads, "0: one per core")->check(CLI::NonNegativeNumber);
+  verb->add_option("--config", bench.config, "what train takes a step of")->capture_default_str();
+  verb->add_option("--set", bench.overrides, "key=value of that configuration");
+  verb->add_flag("--all", bench.all, "every strategy with learned and with balanced routing");
+  verb->add_flag("--list", bench.list, "show the cases, and measure none");
+  verb->add_flag("--tiny", bench.tiny, "sizes that take no time: whether the cases run at all");
+  verb->footer("What is counted, and the JSON: docs/bench.md");
+  verb->callback([&] { code = agon::bench(bench); });
+
   std::string section;
   verb = app.add_subcommand("keys", "every configuration key: type, default, range, meaning");
   verb->add_option("SECTION", section, "only this section, e.g. moe.router");

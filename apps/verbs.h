@@ -44,6 +44,18 @@ struct ProbeArguments {
 };
 int probe(const ProbeArguments& arguments);
 
+struct BenchArguments {
+  std::vector<std::string> groups;  // ops, layer, train; empty: all
+  std::string device = "cpu", precision;
+  std::string json, filter, command;
+  std::string config = "configs/bench-10m.toml";
+  std::vector<std::string> overrides;
+  double seconds = 0;  // per case; 0: as the device needs
+  int threads = 0;
+  bool all = false, tiny = false, list = false;
+};
+int bench(const BenchArguments& arguments);
+
 int info(const std::string& what, const std::vector<std::string>& overrides);
 int doctor();
 

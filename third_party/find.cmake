@@ -1,5 +1,25 @@
+set(AGON_PACK "" CACHE PATH "A folder made by scripts/gpu-pack, whose headers are used instead of installed packages")
+
+# What a package's target needs to work from headers alone.
+set(AGON_PACK_fmt fmt::fmt FMT_HEADER_ONLY=1)
+set(AGON_PACK_tomlplusplus tomlplusplus::tomlplusplus TOML_HEADER_ONLY=1)
+set(AGON_PACK_nlohmann_json nlohmann_json::nlohmann_json)
+set(AGON_PACK_CLI11 CLI11::CLI11)
+set(AGON_PACK_doctest doctest::doctest)
+set(AGON_PACK_Eigen3 Eigen3::Eigen)
+
 # Finds a package, or fails naming the Debian package that has it.
 function(agon_find name debian)
+  if(AGON_PACK)
+    list(POP_FRONT AGON_PACK_${name} target)
+    if(NOT EXISTS "${AGON_PACK}/include" OR NOT target)
+      message(FATAL_ERROR "AGON_PACK=${AGON_PACK} has no headers for ${name}: make it with scripts/gpu-pack")
+    endif()
+    add_library(${target} INTERFACE IMPORTED GLOBAL)
+    target_include_directories(${target} INTERFACE "${AGON_PACK}/include")
+    target_compile_definitions(${target} INTERFACE ${AGON_PACK_${name}})
+    return()
+  endif()
   find_package(${name} QUIET GLOBAL ${ARGN})
   if(NOT ${name}_FOUND)
     message(FATAL_ERROR "agon needs ${name}: apt-get install ${debian}")

@@ -1,0 +1,138 @@
+#include "apps/bench_measure.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/copy.h"
+#include "core/gpu.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "core/timer.h"
+#include "ops/cpu/peak.h"
+#include "ops/linear.h"
+
+namespace agon {
+
+namespace {
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t n = values.size();
+  return n == 0 ? 0 : (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+/// Seconds of f(), called so often that it takes a little time, once.
+template <class F>
+double seconds_of(Device device, int64_t times, F&& f) {
+  f();
+  Timer timer(device);
+  timer.start();
+  for (int64_t i = 0; i < times; ++i) f();
+  return timer.stop() / double(times);
+}
+
+}  // namespace
+
+int64_t cache_bytes(Device device) {
+  if (device.kind == Device::cuda) return find_gpus().found[size_t(device.index)].l2_bytes;
+  const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return bytes > 0 ? bytes : int64_t(32) << 20;
+}
+
+PeakProbe::PeakProbe(const BenchOptions& options) : options_(options), arena_(options.device) {
+  const Device device = options.device;
+  int64_t copied = options.tiny ? 1 << 12 : int64_t(64) << 20;
+  if (device.kind == Device::cuda) {
+    const int64_t room = free_memory(device);
+    if (!options.tiny) copied = std::min(int64_t(1) << 30, room / 8);
+    int64_t n = options.tiny ? 32 : 8192;
+    while (3 * 2 * n * n > room / 4) n /= 2;
+    left_ = Tensor({n, n}, DType::bf16, device);
+    right_ = Tensor({n, n}, DType::bf16, device);
+    fill_normal(left_, {.seed = 1}, 1);  // zeros would be multiplied faster
+    fill_normal(right_, {.seed = 2}, 1);
+  }
+  from_ = Tensor({copied / 4}, DType::f32, device);
+  to_ = Tensor({copied / 4}, DType::f32, device);
+  fill(from_, 1);
+  fill(to_, 2);
+}
+
+double PeakProbe::cpu_copy() {
+  const char* const from = static_cast<const char*>(from_.address());
+  char* const to = static_cast<char*>(to_.address());
+  const auto all = [&] {
+    parallel_ranges(from_.bytes(), 1 << 20,
+                    [&](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, size_t(end - begin)); });
+  };
+  return 2 * double(from_.bytes()) / seconds_of({}, 1, all);
+}
+
+double PeakProbe::gpu_product() {
+  const double n = double(left_.shape(0));
+  return 2 * n * n * n /
+         seconds_of(options_.device, options_.tiny ? 1 : 10, [&] { arena_([&] { linear(left_, right_); }); });
+}
+
+double PeakProbe::gpu_copy() {
+  return 2 * double(from_.bytes()) / seconds_of(options_.device, options_.tiny ? 1 : 10, [&] { copy(to_, from_); });
+}
+
+BenchPeak PeakProbe::operator()() {
+  if (options_.device.kind == Device::cuda) return {gpu_product(), gpu_copy()};
+  return {cpu::probe_peak(options_.tiny ? 1e-3 : 0.05), cpu_copy()};
+}
+
+BenchResult measure(const BenchCase& c, const BenchOptions& options, PeakProbe& probe) {
+  BenchResult result;
+  try {
+    const int64_t wanted = 2 * cache_bytes(options.device) / std::max<int64_t>(1, c.set_bytes) + 1;
+    BenchRun run = c.prepare(options.tiny ? 2 : std::clamp<int64_t>(wanted, 1, 64));
+    Step arena(options.device);
+    Timer timer(options.device);
+    int64_t turn = 0;
+    const auto timed = [&](int64_t iterations) {
+      timer.start();
+      for (int64_t i = 0; i < iterations; ++i, ++turn) {
+        if (c.own_arena)
+          run.once(turn);
+        else
+          arena([&] { run.once(turn); });
+      }
+      return timer.stop();
+    };
+    // The first iteration finds out what memory it takes, the second takes it; clocks and caches settle meanwhile.
+    double one = timed(1);
+    for (double spent = one; spent < 0.3 * options.seconds; spent += one) one = timed(1);
+    constexpr int64_t kRounds = 5, kLeast = 3;
+    result.rounds = kRounds * one > 2 * options.seconds ? kLeast : kRounds;
+    result.iterations = std::max<int64_t>(1, std::llround(options.seconds / double(result.rounds) / one));
+    std::vector<double> seconds, flops, bytes;
+    for (int64_t round = 0; round < result.rounds; ++round) {
+      const BenchPeak peak = probe();
+      flops.push_back(peak.flops);
+      bytes.push_back(peak.bytes);
+      seconds.push_back(timed(result.iterations) / double(result.iterations));
+    }
+    const auto [fastest, slowest] = std::ranges::minmax(seconds);
+    result.seconds = median(seconds);
+    result.spread = (slowest - fastest) / result.seconds;
+    result.peak = {median(flops), median(bytes)};
+    result.figures = std::move(run.figures);
+  } catch (const Error& e) { result.error = e.what(); }
+  return result;
+}
+
+double flops_per_second(const BenchCase& c, const BenchResult& r) { return r.seconds > 0 ? c.flops / r.seconds : 0; }
+double bytes_per_second(const BenchCase& c, const BenchResult& r) { return r.seconds > 0 ? c.bytes / r.seconds : 0; }
+double share_of_peak(const BenchCase& c, const BenchResult& r) {
+  return r.peak.flops > 0 ? flops_per_second(c, r) / r.peak.flops : 0;
+}
+double share_of_copy(const BenchCase& c, const BenchResult& r) {
+  return r.peak.bytes > 0 ? bytes_per_second(c, r) / r.peak.bytes : 0;
+}
+
+}  // namespace agon

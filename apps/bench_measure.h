@@ -1,0 +1,36 @@
+#pragma once
+#include <functional>
+
+#include "apps/bench.h"
+#include "apps/step.h"
+#include "core/tensor.h"
+
+namespace agon {
+
+/// Measures what a device can do: on a CPU the register-resident loop of cpu::probe_peak, on a GPU a large bf16 product
+/// through ops/linear.h; on both a copy far larger than the caches.
+class PeakProbe {
+ public:
+  explicit PeakProbe(const BenchOptions& options);
+  /// About 0.07 s.
+  BenchPeak operator()();
+
+ private:
+  double cpu_copy();
+  double gpu_product();
+  double gpu_copy();
+
+  BenchOptions options_;
+  Tensor left_, right_;  // [n, n] bf16, GPU only
+  Tensor from_, to_;
+  Step arena_;
+};
+
+/// Times a case: warm-up, then rounds of as many iterations as make options.seconds together, a probe before each.
+/// Prepared inputs are gone when it returns. What the case throws becomes BenchResult::error.
+BenchResult measure(const BenchCase& c, const BenchOptions& options, PeakProbe& probe);
+
+/// Bytes of the last cache before memory.
+int64_t cache_bytes(Device device);
+
+}  // namespace agon

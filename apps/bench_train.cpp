@@ -1,0 +1,80 @@
+#include <fmt/format.h>
+
+#include "apps/account.h"
+#include "apps/bench.h"
+#include "apps/config_file.h"
+#include "apps/trainer.h"
+
+namespace agon {
+
+namespace {
+
+constexpr const char* kTiny = R"(
+[data]
+builtin_bytes = 60000
+[model]
+layers = 2
+width = 16
+heads = 2
+sequence = 16
+[moe]
+experts = 4
+expert_width = 12
+[train]
+batch = 2
+)";
+
+struct TrainBench {
+  Config config;
+  Corpus corpus;
+  std::unique_ptr<Communicator> comm = make_self_communicator();
+  LanguageModel model;
+  Optimizer optimizer;
+  TrainingData data;
+  Trainer trainer;
+
+  explicit TrainBench(const Config& c, Device device)
+      : config(c),
+        corpus(load_corpus(c.data)),
+        model(c, corpus.tokenizer->vocabulary(), *comm),
+        optimizer(moved(device), c.optimizer),
+        data(corpus, c.data, c.model.sequence, c.train.batch, uint64_t(c.seed)),
+        trainer(c, model, optimizer, data) {}
+
+ private:
+  std::vector<Parameter*> moved(Device device) {
+    move_to(model, device);
+    return parameters(model);
+  }
+};
+
+Config config_of(const BenchOptions& o) {
+  std::vector<std::string> overrides{o.device.kind == Device::cuda ? "device=cuda" : "device=cpu",
+                                     o.dtype == DType::bf16 ? "precision=bf16" : "precision=fp32"};
+  overrides.insert(overrides.end(), o.overrides.begin(), o.overrides.end());
+  return o.tiny ? parse_config(kTiny, "tiny", overrides) : load_config(o.config, overrides);
+}
+
+}  // namespace
+
+BenchCases train_cases(const BenchOptions& o) {
+  const Config config = config_of(o);
+  const auto bench = std::make_shared<TrainBench>(config, o.device);
+  const Account costs = account(bench->model);
+  const double tokens = double(bench->data.tokens_per_step());
+  BenchCase c{
+      .group = "train",
+      .name = config.moe.enabled ? config.moe.router.strategy : "dense",
+      .shape = fmt::format("{}, {:.1f}M active of {:.1f}M, {} x {}", o.tiny ? "tiny" : o.config, costs.active / 1e6,
+                           double(costs.parameters) / 1e6, config.train.batch, config.model.sequence),
+      .dtype = config.numbers().compute};
+  c.flops = costs.training_flops() * tokens;
+  // Weights read in both passes, gradients written and read, and what the optimizer moves.
+  c.bytes = 2 * double(costs.value_bytes) + 2 * double(costs.gradient_bytes) + 6 * double(costs.gradient_bytes);
+  c.tokens = tokens;
+  c.own_arena = true;
+  c.prepare = [=](int64_t) { return BenchRun{[=](int64_t turn) { bench->trainer.step(turn, turn); }}; };
+  return {c};
+}
+
+}  // namespace agon
