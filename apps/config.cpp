@@ -88,6 +88,7 @@ void Config::visit_top(OptionVisitor& v) {
   v("threads", threads, Range::within(0, 4096), "threads on the CPU; 0: one per core");
   v("precision", precision, {"f64", "fp32", "bf16"},
     "of weights and activations; f64 on the CPU only; accumulation is never below fp32");
+  v("tf32", tf32, "let a GPU round what it multiplies in fp32 to TF32: faster, 10 bits of fraction");
 }
 
 Precision Config::numbers() const {
@@ -110,6 +111,7 @@ Device Config::use_device() const {
   require(parsed.kind == Device::cpu || kHasCuda, named("device"), ": \"", device,
           "\", but this program was built without CUDA; expected \"cpu\"");
   agon::use_device(parsed);
+  set_tf32(tf32);
   return parsed;
 }
 

@@ -124,6 +124,7 @@ struct Config {
   std::string device = "cpu";      // cpu | cuda | cuda:N
   int64_t threads = 0;             // 0: one per core
   std::string precision = "fp32";  // f64 | fp32 | bf16
+  bool tf32 = false;
   DataOptions data;
   ModelOptions model;
   MoeConfig moe;

@@ -1,6 +1,15 @@
 #include "core/gpu.h"
 
+#include <atomic>
+
 namespace agon {
+
+namespace {
+std::atomic<bool> tf32_allowed = false;
+}
+
+void set_tf32(bool allowed) { tf32_allowed = allowed; }
+bool tf32() { return tf32_allowed; }
 
 void UseDevice::cpu(Device) {}
 void Synchronize::cpu(Device) {}

@@ -31,6 +31,11 @@ void use_device(Device device);
 /// Waits until the device has done all this thread gave it. Throws Error when something went wrong there.
 void synchronize(Device device);
 
+/// Whether a GPU's products of f32 may round their operands to TF32 (10 bits of fraction): no unless told so. For all
+/// threads; a CPU never does.
+void set_tf32(bool allowed);
+bool tf32();
+
 /// Bytes free on a GPU now.
 int64_t free_memory(Device device);
 

@@ -4,19 +4,17 @@
 #include <dlfcn.h>
 
 #include <array>
-#include <atomic>
 #include <map>
 #include <memory>
 
 #include "core/cuda/launch.cuh"
+#include "core/gpu.h"
 #include "core/storage.h"
 #include "ops/cuda/bias.cuh"
 
 namespace agon::cuda {
 
 namespace {
-
-std::atomic<bool> tf32_allowed = false;
 
 /// The functions of the library that are used.
 struct Library {
@@ -196,7 +194,7 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
 
 const Plan& plan_for(const Call& call, Context& context, bool bias) {
   constexpr size_t kMost = 4096;  // sizes that change with every step must not fill the memory
-  const bool tf32 = tf32_allowed && call.a.dtype == DType::f32;
+  const bool rounds = tf32() && call.a.dtype == DType::f32;
   const std::array<int64_t, 18> key = {call.m,
                                        call.n,
                                        call.k,
@@ -210,13 +208,13 @@ const Plan& plan_for(const Call& call, Context& context, bool bias) {
                                        int64_t(call.c.dtype),
                                        call.add,
                                        bias,
-                                       tf32,
+                                       rounds,
                                        alignment(call.a.data),
                                        alignment(call.b.data),
                                        alignment(call.c.data)};
   if (const auto known = context.plans.find(key); known != context.plans.end()) return known->second;
   if (context.plans.size() >= kMost) context.plans.clear();
-  return context.plans.emplace(key, make_plan(call, context, bias, tf32)).first->second;
+  return context.plans.emplace(key, make_plan(call, context, bias, rounds)).first->second;
 }
 
 /// c = 0 unless added to: the library does not multiply matrices without depth.
@@ -262,7 +260,5 @@ void gemm(const char* op, int64_t m, int64_t n, int64_t k, GemmOperand a, GemmOp
   });
   if (bias) add_bias(op, m, n, c, {bias, c.dtype});
 }
-
-void set_tf32(bool allowed) { tf32_allowed = allowed; }
 
 }  // namespace agon::cuda

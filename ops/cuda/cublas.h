@@ -23,13 +23,10 @@ struct GemmOutput {
 };
 
 /// c [m, n] = [c +] a [m, k] b [k, n] (+ bias [n], of c's dtype), summed in f32 and rounded once, on this thread's
-/// stream. a and b have one dtype. f32 operands are multiplied as such: see set_tf32. No depth (k = 0) is a sum of
+/// stream. a and b have one dtype. f32 operands are multiplied as such unless tf32() (core/gpu.h). No depth (k = 0) is a sum of
 /// nothing. `op` names the caller in errors. Throws Error when the library is missing or has no way to do it.
 void gemm(const char* op, int64_t m, int64_t n, int64_t k, GemmOperand a, GemmOperand b, GemmOutput c, bool add = false,
           const void* bias = nullptr);
-
-/// Whether products of f32 may round their operands to TF32 (10 bits of fraction): no unless told so. For all threads.
-void set_tf32(bool allowed);
 
 /// The rows of a tensor (all extents but the last) as an operand or an output: a Tensor is a handle.
 inline GemmOperand operand(const Tensor& t) { return {t.address(), t.dtype(), t.shape(-1)}; }

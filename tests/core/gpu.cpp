@@ -22,6 +22,13 @@ TEST_CASE("gpu: where there is none, it is said why, and asking for one is the u
   synchronize({});
 }
 
+TEST_CASE("gpu: f32 means f32 unless TF32 is allowed") {
+  CHECK_FALSE(tf32());
+  set_tf32(true);
+  CHECK(tf32());
+  set_tf32(false);
+}
+
 GPU_CASE("gpu: numbers cross and come back, in every dtype, and each crossing is counted") {
   const Tensor x = random({1000}, 3);
   for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {

@@ -32,6 +32,4 @@ void gemm(const char* op, int64_t m, int64_t n, int64_t k, GemmOperand a, GemmOp
     }
 }
 
-void set_tf32(bool) {}
-
 }  // namespace agon::cuda
