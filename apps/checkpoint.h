@@ -70,8 +70,8 @@ struct FoundCheckpoint {
   std::vector<std::string> skipped;      ///< one line for each newer one that is damaged: which file, why
 };
 
-/// The newest valid checkpoint of a run. A damaged one is passed over; one that may be whole and cannot be read just now
-/// (no permission, an I/O error) is an Error, since the run that continued from an older one would replace it.
+/// The newest valid checkpoint of a run. A damaged one is passed over; one that may be whole and cannot be read just
+/// now (no permission, an I/O error) is an Error, since the run that continued from an older one would replace it.
 FoundCheckpoint find_latest_valid(const std::string& run, FileSystem& files = FileSystem::real());
 
 /// The checkpoint that a user names by its folder, by the run directory (the newest valid one), or by RUN/best or

@@ -29,11 +29,14 @@ void Gradients::add(const Tensor& x, Tensor dx) {
   Entry& entry = it->second;
   if (entry.parameter) {
     const auto [grad, adds] = target(x);
-    if (adds) run<Sum>(grad.device(), grad, grad, dx);
-    else copy(grad, dx);
+    if (adds)
+      run<Sum>(grad.device(), grad, grad, dx);
+    else
+      copy(grad, dx);
     return;
   }
-  check(dx.dtype() == x.dtype(), "a gradient of ", dx.dtype(), " for a tensor of ", x.dtype(), " with shape ", x.shape());
+  check(dx.dtype() == x.dtype(), "a gradient of ", dx.dtype(), " for a tensor of ", x.dtype(), " with shape ",
+        x.shape());
   if (!entry.gradient) {
     entry.gradient = std::move(dx);
     return;
@@ -105,7 +108,8 @@ Tensor Tape::record(const char* name, std::initializer_list<const Tensor*> input
     for (uint64_t id : tape->parameters_among(inputs)) tape->only_uses_->push_back(id);
     return y;
   }
-  if (tape->would_record(inputs)) tape->push({name, Part::current(), y.id(), y.shape(), tape->parameters_among(inputs), std::move(backward)});
+  if (tape->would_record(inputs))
+    tape->push({name, Part::current(), y.id(), y.shape(), tape->parameters_among(inputs), std::move(backward)});
   return y;
 }
 
@@ -128,8 +132,10 @@ void Tape::backward(const Tensor& loss) {
     const auto it = gradients_.entries_.find(node.output);
     Tensor dy = it == gradients_.entries_.end() ? Tensor() : std::move(it->second.gradient);
     const bool is_watched = std::ranges::find(watched_, node.output) != watched_.end();
-    if (is_watched) it->second.gradient = dy;
-    else if (it != gradients_.entries_.end()) gradients_.entries_.erase(it);
+    if (is_watched)
+      it->second.gradient = dy;
+    else if (it != gradients_.entries_.end())
+      gradients_.entries_.erase(it);
     if (dy) {
       const Part part(node.part);
       node.backward(gradients_, dy.reshape(node.shape));

@@ -18,8 +18,8 @@ struct Sum {
   static void cuda(const Tensor& out, const Tensor& a, const Tensor& b);
 };
 
-/// Gradients found so far, by tensor. The first contribution is adopted without a copy; later ones are added in place when
-/// nobody else holds the block, so one dy may be given to several inputs.
+/// Gradients found so far, by tensor. The first contribution is adopted without a copy; later ones are added in place
+/// when nobody else holds the block, so one dy may be given to several inputs.
 class Gradients {
  public:
   /// Whether x depends on a parameter: its gradient is worth computing.
@@ -29,8 +29,8 @@ class Gradients {
   void add(const Tensor& x, Tensor dx);
 
   /// Where an op writes the gradient of a parameter itself, without a block of its own and without a zeroing pass: the
-  /// parameter's `grad`, and whether to add to it (true) or to overwrite every element (false). Only when `owns(x)`, and
-  /// only once per recorded use; the caller then must not call `add` for that use.
+  /// parameter's `grad`, and whether to add to it (true) or to overwrite every element (false). Only when `owns(x)`,
+  /// and only once per recorded use; the caller then must not call `add` for that use.
   struct Target {
     Tensor grad;
     bool add;
@@ -93,7 +93,7 @@ class Tape {
     const char* name;
     const char* part;  // of the program (profile.h): its backward is booked there too
     uint64_t output;
-    Shape shape;  // of the output: a reshape downstream must not reach its backward
+    Shape shape;                       // of the output: a reshape downstream must not reach its backward
     std::vector<uint64_t> parameters;  // direct inputs that are parameters
     Backward backward;
   };

@@ -27,12 +27,13 @@ struct RouterContext {
   Mode mode = Mode::train;
   bool compete = false;                           // the schedule's verdict for this layer and step
   const CompetitionSchedule* schedule = nullptr;  // where a model's layers get that verdict from in training
-  /// [B+1] i32 on the CPU, for sizes depend on it: the sequences among the T tokens, padding left out; empty: one sequence.
+  /// [B+1] i32 on the CPU, for sizes depend on it: the sequences among the T tokens, padding left out; empty: one
+  /// sequence.
   Tensor sequence_offsets;
   /// The same on the device of x; empty: nobody has put them there, or that is the CPU (scopes.h: sequences_on).
   Tensor sequence_offsets_there;
-  Tensor token;             // [T] i32 ids
-  int64_t first_row = 0;    // global number of the first token, for keyed random draws
+  Tensor token;           // [T] i32 ids
+  int64_t first_row = 0;  // global number of the first token, for keyed random draws
   uint64_t seed = 0;
   const ExpertGroup* experts = nullptr;  // for strategies that let the experts compete
   Communicator* comm = nullptr;          // the ranks the experts are spread over
@@ -43,7 +44,8 @@ struct RouterContext {
   std::vector<Pairs>* decided = nullptr;  // where a model notes its decisions, by layer
   const Pairs* held_pairs() const { return held.empty() ? nullptr : &held[size_t(layer)]; }
   /// [E] f64 on the device of the pairs: Statistics::chosen of this layer summed over all ranks and the earlier
-  /// micro-batches of this step; empty before the first. What the balance loss of scope "global" adds to this micro-batch's counts.
+  /// micro-batches of this step; empty before the first. What the balance loss of scope "global" adds to this
+  /// micro-batch's counts.
   Tensor counts_so_far;
 };
 

@@ -60,9 +60,9 @@ void ScaleRows::Forward::cuda(const Tensor& y, const Tensor& x, const Tensor& ga
 void ScaleRows::Gain::cuda(const Tensor& dgain, const Tensor& dy, const Tensor& x) {
   cuda::visit(x.dtype(), [&]<class T>() {
     cuda::visit(dgain.dtype(), [&]<class G>() {
-      cuda::launch({"scale_rows backward", dy, x}, row_dots<T, G>, cuda::blocks(x.shape().rows() * 32, kThreads), kThreads,
-                   0, cuda::pointer<G>(dgain), cuda::pointer<const T>(dy), cuda::pointer<const T>(x), x.shape(-1),
-                   x.shape().rows());
+      cuda::launch({"scale_rows backward", dy, x}, row_dots<T, G>, cuda::blocks(x.shape().rows() * 32, kThreads),
+                   kThreads, 0, cuda::pointer<G>(dgain), cuda::pointer<const T>(dy), cuda::pointer<const T>(x),
+                   x.shape(-1), x.shape().rows());
     });
   });
 }

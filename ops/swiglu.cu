@@ -47,8 +47,8 @@ __global__ void backward(T* dx, const T* dy, const T* x, int64_t F, int64_t size
 void Swiglu::Forward::cuda(const Tensor& y, const Tensor& x) {
   cuda::visit(x.dtype(), [&]<class T>() {
     cuda::by_width<T>(y.shape(-1), [&]<int N>() {
-      cuda::launch({"swiglu", x}, forward<T, N>, cuda::blocks(y.size(), kThreads * N), kThreads, 0,
-                   cuda::pointer<T>(y), cuda::pointer<const T>(x), y.shape(-1), y.size());
+      cuda::launch({"swiglu", x}, forward<T, N>, cuda::blocks(y.size(), kThreads * N), kThreads, 0, cuda::pointer<T>(y),
+                   cuda::pointer<const T>(x), y.shape(-1), y.size());
     });
   });
 }

@@ -96,8 +96,7 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void* ro
   for (int i = 0; i < 4; ++i) {
     uint32_t pair = 0;
     for (int j = 0; j < 2; ++j) {
-      const auto* const from =
-          static_cast<const uint16_t*>(shim::at_lane<const void*>(all, 8 * i + lane % 4 * 2 + j));
+      const auto* const from = static_cast<const uint16_t*>(shim::at_lane<const void*>(all, 8 * i + lane % 4 * 2 + j));
       pair |= uint32_t(from[lane / 4]) << (16 * j);
     }
     r[i] = pair;
