@@ -1,6 +1,7 @@
 #include "apps/model.h"
 
 #include <cmath>
+#include <utility>
 
 #include "autograd/recompute.h"
 #include "autograd/tape.h"
@@ -61,8 +62,9 @@ Tensor Norm::operator()(const Tensor& x) const {
   return layer ? layer_norm(x, gain, bias, epsilon) : rms_norm(x, gain, epsilon);
 }
 
-Normed Norm::operator()(const Tensor& x, const Tensor& residual) const {
-  return layer ? add_layer_norm(x, residual, gain, bias, epsilon) : add_rms_norm(x, residual, gain, epsilon);
+Normed Norm::operator()(const Tensor& x, Tensor residual) const {
+  return layer ? add_layer_norm(x, std::move(residual), gain, bias, epsilon)
+               : add_rms_norm(x, std::move(residual), gain, epsilon);
 }
 
 Projection::Projection(int64_t outputs, int64_t inputs, bool with_bias, Precision precision, double deviation)
@@ -194,8 +196,9 @@ Passed LanguageModel::operator()(const Sequences& sequences, const RouterContext
       LayerOutput out = (*block.experts)(again ? block.feed_forward_norm(h.sum) : h.y, context,
                                          context.decided ? &decision : nullptr);
       if (context.decided) (*context.decided)[i] = decision.pairs;
-      const Tensor y = dropped(out.y, at, context, 2 * uint64_t(index) + 2);
-      h = again ? Normed{add(h.sum, y), {}} : norm_before(i + 1)(h.sum, y);
+      // Not in one pass: the block of out.y lies above what the experts saved, and holes below it cost more memory.
+      h.sum = add(h.sum, dropped(std::exchange(out.y, {}), at, context, 2 * uint64_t(index) + 2));
+      if (!again) h.y = norm_before(i + 1)(h.sum);
       passed.losses.push_back(std::move(out.losses));
       passed.statistics.push_back(std::move(out.statistics));
     }

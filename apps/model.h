@@ -39,7 +39,7 @@ struct Norm {
   Norm(int64_t n, const ModelOptions& options, Precision precision);
   Tensor operator()(const Tensor& x) const;
   /// Of x + residual, which is given too.
-  Normed operator()(const Tensor& x, const Tensor& residual) const;
+  Normed operator()(const Tensor& x, Tensor residual) const;
   void visit(auto&& v) { v("gain", gain), v("bias", bias); }
 };
 

@@ -154,10 +154,12 @@ Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, doubl
   return recorded(y, x, gain, bias, statistics);
 }
 
-Normed add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& gain, const Tensor& bias, double epsilon) {
+Normed add_layer_norm(const Tensor& x, Tensor residual, const Tensor& gain, const Tensor& bias, double epsilon) {
   check_alike("add_layer_norm", x, residual);
   check_gain("add_layer_norm", x, gain, bias);
-  Tensor sum(x.shape(), x.dtype(), x.device()), y(x.shape(), x.dtype(), x.device());
+  // A new identity for the residual's block, or a block of its own.
+  const Tensor sum = residual.unique() ? residual.detach() : Tensor(x.shape(), x.dtype(), x.device());
+  Tensor y(x.shape(), x.dtype(), x.device());
   Tensor statistics({x.shape().rows(), 2}, accumulator_dtype(x.dtype()), x.device());
   run<LayerNorm::Sum>(x.device(), sum, y, statistics, x, residual, gain, bias, epsilon);
   record_add(x, residual, sum);

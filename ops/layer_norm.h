@@ -7,8 +7,8 @@ namespace agon {
 /// Statistics in f32. gain and bias may be f32 beside bf16. (Ba et al., arXiv 1607.06450.)
 Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon);
 /// sum = x + residual, y = layer_norm(sum): the bits and the gradients of add() and layer_norm(), in one pass over
-/// memory.
-Normed add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& gain, const Tensor& bias, double epsilon);
+/// memory. A residual that is moved in and that nobody else holds gives its memory to the sum.
+Normed add_layer_norm(const Tensor& x, Tensor residual, const Tensor& gain, const Tensor& bias, double epsilon);
 
 struct LayerNorm {
   /// statistics [rows, 2] f32 (f64): the mean and 1 / sqrt(variance + epsilon).

@@ -128,10 +128,12 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon) {
   return recorded(y, x, gain, inverse);
 }
 
-Normed add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& gain, double epsilon) {
+Normed add_rms_norm(const Tensor& x, Tensor residual, const Tensor& gain, double epsilon) {
   check_alike("add_rms_norm", x, residual);
   check_gain("add_rms_norm", x, gain);
-  Tensor sum(x.shape(), x.dtype(), x.device()), y(x.shape(), x.dtype(), x.device());
+  // A new identity for the residual's block, or a block of its own.
+  const Tensor sum = residual.unique() ? residual.detach() : Tensor(x.shape(), x.dtype(), x.device());
+  Tensor y(x.shape(), x.dtype(), x.device());
   Tensor inverse({x.shape().rows()}, accumulator_dtype(x.dtype()), x.device());
   run<RmsNorm::Sum>(x.device(), sum, y, inverse, x, residual, gain, epsilon);
   record_add(x, residual, sum);
