@@ -44,6 +44,18 @@ DEVICE_CASE("add_layer_norm: the bits and gradients of add and layer_norm, with 
     }
 }
 
+DEVICE_CASE("add_layer_norm: a residual that nobody else holds gives its memory to the sum") {
+  const Tensor x = there(random({5, 7}, 1, 1, DType::f32)), gain = there(random({7}, 2, 1, DType::f32));
+  Tensor residual = there(random({5, 7}, 3, 1, DType::f32));
+  const Normed apart = add_layer_norm(x, residual, gain, {}, 1e-5);
+  const void* const place = residual.address();
+  CHECK(apart.sum.address() != place);
+  const Normed in_place = add_layer_norm(x, std::move(residual), gain, {}, 1e-5);
+  CHECK(in_place.sum.address() == place);
+  CHECK(identical(in_place.sum, apart.sum));
+  CHECK(identical(in_place.y, apart.y));
+}
+
 TEST_CASE("add_layer_norm: a tensor added to itself, errors") {
   const Tensor x = random({4, 6}, 1), gain = random({6}, 2);
   CHECK(gradient_error({x, gain, random({6}, 5)}, [](auto& in) {

@@ -29,6 +29,18 @@ DEVICE_CASE("add_rms_norm: the bits and gradients of add and rms_norm") {
                      {random(shape, 1), random(shape, 2), random({shape[-1]}, 3)}, 1);
 }
 
+DEVICE_CASE("add_rms_norm: a residual that nobody else holds gives its memory to the sum") {
+  const Tensor x = there(random({5, 7}, 1, 1, DType::f32)), gain = there(random({7}, 2, 1, DType::f32));
+  Tensor residual = there(random({5, 7}, 3, 1, DType::f32));
+  const Normed apart = add_rms_norm(x, residual, gain, 1e-5);
+  const void* const place = residual.address();
+  CHECK(apart.sum.address() != place);
+  const Normed in_place = add_rms_norm(x, std::move(residual), gain, 1e-5);
+  CHECK(in_place.sum.address() == place);
+  CHECK(identical(in_place.sum, apart.sum));
+  CHECK(identical(in_place.y, apart.y));
+}
+
 TEST_CASE("add_rms_norm: a tensor added to itself, errors") {
   const Tensor x = random({4, 6}, 1), gain = random({6}, 2);
   CHECK(gradient_error({x, gain}, [](auto& in) {
