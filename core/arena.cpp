@@ -49,11 +49,8 @@ std::shared_ptr<std::byte> Arena::allocate(size_t bytes) {
     std::shared_ptr<std::byte> block;
     try {
       block = allocate_block(device_, n);
-    } catch (const Error& e) {
-      const std::string held = peak_report();
-      release(at, n, part);
-      throw Error(text(e.what(), "; with them the parts of the program would have held, at the peak:\n", held),
-                  e.exit_code());
+    } catch (const OutOfMemory& e) { throw OutOfMemory(refused(e, at, n, part)); } catch (const Error& e) {
+      throw Error(refused(e, at, n, part), e.exit_code());
     }
     if (slab_) spilled_ += n;
     std::byte* p = block.get();
@@ -65,6 +62,13 @@ std::shared_ptr<std::byte> Arena::allocate(size_t bytes) {
             if (device_.kind == Device::cpu) ASAN_POISON_MEMORY_REGION(q, n);
             release(at, n, part);
           }};
+}
+
+/// Takes back a request that found no memory; what to say of it.
+std::string Arena::refused(const Error& e, size_t at, size_t n, const char* part) {
+  const std::string held = peak_report();
+  release(at, n, part);
+  return text(e.what(), "; with them the parts of the program would have held, at the peak:\n", held);
 }
 
 size_t Arena::place(size_t n) {

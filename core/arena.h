@@ -66,6 +66,7 @@ class Arena {
  private:
   size_t place(size_t n);
   void release(size_t at, size_t n, const char* part);
+  std::string refused(const Error& e, size_t at, size_t n, const char* part);
 
   Device device_;
   std::shared_ptr<std::byte> slab_;

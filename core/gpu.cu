@@ -39,8 +39,16 @@ void check_launch(const Label& label, dim3 grid, dim3 block, size_t shared) {
     return;
   std::string shapes;
   for (int i = 0; i < label.count; ++i) shapes += text(i ? ", " : "", label.shapes[i]);
-  throw Error(text(with_error(label.op, code), "; shapes ", shapes, "; grid ", grid.x, 'x', grid.y, 'x', grid.z,
-                   ", block ", block.x, 'x', block.y, ", ", shared, " bytes of shared memory"));
+  throw Error(text(with_error(label.op, code), " (at its launch, or in a kernel before it); shapes ", shapes, "; grid ",
+                   grid.x, 'x', grid.y, 'x', grid.z, ", block ", block.x, 'x', block.y, ", ", shared,
+                   " bytes of shared memory"));
+}
+
+void check_current(Device device) {
+  int current = 0;
+  check_call(cudaGetDevice(&current));
+  check(current == device.index, "memory of ", device, ", but this thread uses cuda:", current,
+        " (use_device makes it another)");
 }
 
 cudaStream_t stream() {
@@ -101,8 +109,8 @@ void UseDevice::cuda(Device device) { cuda::check_call(cudaSetDevice(device.inde
 void Synchronize::cuda(Device) { cuda::check_call(cudaStreamSynchronize(cuda::stream())); }
 
 void FreeMemory::cuda(int64_t& bytes, Device device) {
+  cuda::check_current(device);
   size_t free = 0, total = 0;
-  UseDevice::cuda(device);
   cuda::check_call(cudaMemGetInfo(&free, &total));
   bytes = int64_t(free);
 }

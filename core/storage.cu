@@ -5,6 +5,7 @@
 namespace agon {
 
 void Allocate::cuda(std::shared_ptr<std::byte>& block, Device device, size_t bytes) {
+  cuda::check_current(device);
   void* p = nullptr;
   const cudaError_t code = cudaMalloc(&p, round_up(bytes));
   if (code == cudaErrorMemoryAllocation) {

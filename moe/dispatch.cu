@@ -81,16 +81,10 @@ __global__ void sum_rows_backward(T* drows, float* dweight, const T* dy, const T
 
 int64_t width_of(const Tensor& x) { return x.shape().with(0, 1).size(); }
 
-template <class T, class F>
-void by_width(int64_t width, F&& f) {
-  if (cuda::fits_vec<T>(width)) return f.template operator()<cuda::kVec<T>>();
-  f.template operator()<1>();
-}
-
 template <class Source>
 void launch_copy(const cuda::Label& label, const Tensor& y, const Tensor& x, Source source) {
   cuda::visit(y.dtype(), [&]<class T>() {
-    by_width<T>(width_of(y), [&]<int N>() {
+    cuda::by_width<T>(width_of(y), [&]<int N>() {
       cuda::launch(label, copy_rows<T, N, Source>, cuda::blocks(y.size(), kThreads * N), kThreads, 0,
                    cuda::pointer<T>(y), cuda::pointer<const T>(x), source, width_of(y), y.size());
     });
@@ -111,7 +105,7 @@ void Dispatch::Gather::cuda(const Tensor& y, const Tensor& x, const Tensor& inde
 
 void Dispatch::Combine::cuda(const Tensor& y, const Tensor& rows, const Tensor& weight, const Plan& plan) {
   cuda::visit(y.dtype(), [&]<class T>() {
-    by_width<T>(width_of(y), [&]<int N>() {
+    cuda::by_width<T>(width_of(y), [&]<int N>() {
       cuda::launch({"combine", rows, plan.token_offsets}, sum_rows<T, N>, cuda::blocks(y.size(), kThreads * N),
                    kThreads, 0, cuda::pointer<T>(y), cuda::pointer<const T>(rows), cuda::pointer<const float>(weight),
                    cuda::pointer<const int32_t>(plan.row_of_pair), cuda::pointer<const int32_t>(plan.token_offsets),

@@ -76,7 +76,7 @@ void Linear::Forward::cuda(const Tensor& y, const Tensor& x, const Tensor& w, co
   constexpr const char* op = "linear";
   const int64_t rows = x.shape().rows(), out = w.shape(0), in = w.shape(1);
   const bool fused = bias && bias.dtype() == y.dtype();
-  const void* const with = fused ? bias.address() : nullptr;
+  const void* const with = fused ? cuda::address_there(bias) : nullptr;
   if (x.dtype() == w.dtype()) {
     cuda::gemm(op, rows, out, in, cuda::operand(x), cuda::transposed(cuda::operand(w)), cuda::output(y), false, with);
   } else {

@@ -42,17 +42,11 @@ __global__ void backward(T* dx, const T* dy, const T* x, int64_t F, int64_t size
   cuda::store(dx + at + F, dup);
 }
 
-template <class T, class F>
-void by_width(int64_t width, F&& f) {
-  if (cuda::fits_vec<T>(width)) return f.template operator()<cuda::kVec<T>>();
-  f.template operator()<1>();
-}
-
 }  // namespace
 
 void Swiglu::Forward::cuda(const Tensor& y, const Tensor& x) {
   cuda::visit(x.dtype(), [&]<class T>() {
-    by_width<T>(y.shape(-1), [&]<int N>() {
+    cuda::by_width<T>(y.shape(-1), [&]<int N>() {
       cuda::launch({"swiglu", x}, forward<T, N>, cuda::blocks(y.size(), kThreads * N), kThreads, 0,
                    cuda::pointer<T>(y), cuda::pointer<const T>(x), y.shape(-1), y.size());
     });
@@ -61,7 +55,7 @@ void Swiglu::Forward::cuda(const Tensor& y, const Tensor& x) {
 
 void Swiglu::Backward::cuda(const Tensor& dx, const Tensor& dy, const Tensor& x) {
   cuda::visit(x.dtype(), [&]<class T>() {
-    by_width<T>(dy.shape(-1), [&]<int N>() {
+    cuda::by_width<T>(dy.shape(-1), [&]<int N>() {
       cuda::launch({"swiglu backward", x}, backward<T, N>, cuda::blocks(dy.size(), kThreads * N), kThreads, 0,
                    cuda::pointer<T>(dx), cuda::pointer<const T>(dy), cuda::pointer<const T>(x), dy.shape(-1),
                    dy.size());

@@ -48,14 +48,18 @@ function(agon_kernels variable folder)
   endif()
   if(AGON_CUDA STREQUAL "SHIM")
     list(FILTER kernels EXCLUDE REGEX "/ops/cuda/cublas\\.cu$")  # tests/shim/cublas.cpp
-    set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX SKIP_PRECOMPILE_HEADERS ON
-      COMPILE_OPTIONS -Wno-unknown-pragmas)  # unroll
     if(folder STREQUAL "ops")
       list(APPEND kernels ${PROJECT_SOURCE_DIR}/tests/shim/cublas.cpp)
     endif()
     if(folder STREQUAL "core")
       list(APPEND kernels ${PROJECT_SOURCE_DIR}/tests/shim/shim.cpp)
     endif()
+    set(options -Wno-unknown-pragmas)  # unroll
+    if(AGON_SANITIZE MATCHES address AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # A fiber's frames would be looked after for uses after return, at a thousand times the cost of the fiber.
+      list(APPEND options -O1 --param=asan-use-after-return=0)
+    endif()
+    set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS "${options}")
   endif()
   set(${variable} ${kernels} PARENT_SCOPE)
 endfunction()

@@ -25,9 +25,13 @@ struct Label {
   Label(const char* name, const Tensors&... tensors)
       : op(name), shapes{tensors.shape()...}, count(int(sizeof...(tensors))) {}
 };
-/// Throws Error naming the op and its shapes when the launch before it was refused. What goes wrong later, inside a
+/// Throws Error naming the op and its shapes when its launch was refused, or when a kernel before it is known by now to
+/// have failed. What goes wrong later, inside a
 /// kernel, is thrown by the next call that waits, which names the op launched last on this thread.
 void check_launch(const Label& label, dim3 grid, dim3 block, size_t shared);
+
+/// Throws Error unless `device` is the one this thread uses.
+void check_current(Device device);
 
 /// The stream this thread's work for a GPU goes to, in order.
 cudaStream_t stream();
@@ -41,9 +45,9 @@ void launch(const Label& label, void (*kernel)(Parameters...), dim3 grid, dim3 b
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (shared > 48 * 1024) allow_shared(reinterpret_cast<const void*>(kernel), shared);
 #ifdef __CUDACC__
-  kernel<<<grid, block, shared, stream()>>>(Parameters(args)...);
+  kernel<<<grid, block, shared, stream()>>>(static_cast<Parameters>(args)...);
 #else
-  shim::run(grid, block, shared, [&] { kernel(Parameters(args)...); });
+  shim::run(grid, block, shared, [&] { kernel(static_cast<Parameters>(args)...); });
 #endif
   check_launch(label, grid, block, shared);
 }

@@ -36,4 +36,11 @@ constexpr bool fits_vec(int64_t width) {
   return width % kVec<T> == 0;
 }
 
+/// f with the number of elements that rows of `width` can be read by at once.
+template <class T, class F>
+void by_width(int64_t width, F&& f) {
+  if (fits_vec<T>(width)) return f.template operator()<kVec<T>>();
+  f.template operator()<1>();
+}
+
 }  // namespace agon::cuda

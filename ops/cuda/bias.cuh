@@ -15,7 +15,7 @@ struct Numbers {
   Numbers(const void* at, DType dtype) : data(at), halves(dtype == DType::bf16) {
     check(!at || halves || dtype == DType::f32, "a GPU computes in f32 and bf16, got a bias of ", dtype);
   }
-  Numbers(const Tensor& t) : Numbers(t ? t.address() : nullptr, t.dtype()) {}
+  Numbers(const Tensor& t) : Numbers(address_there(t), t.dtype()) {}
   __device__ float operator[](int64_t i) const {
     return halves ? float(static_cast<const bf16*>(data)[i]) : static_cast<const float*>(data)[i];
   }

@@ -105,7 +105,7 @@ struct Context {
   Handle<cublasLtHandle_t> handle{nullptr, library().destroy};
   std::shared_ptr<std::byte> workspace;
   size_t workspace_bytes = 0;
-  std::map<std::array<int64_t, 18>, Plan> plans;
+  std::map<std::array<int64_t, 17>, Plan> plans;
 
   explicit Context(int device) {
     int major = 0;
@@ -139,7 +139,7 @@ uint32_t alignment(const void* p) {
 
 /// The library counts along columns, so each of our matrices is its transpose there, and cᵀ = bᵀ aᵀ: b is its left
 /// operand.
-Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
+Plan make_plan(const Call& call, Context& context, const void* bias, bool tf32) {
   const Library& lt = library();
   Plan plan;
   const auto must = [&](cublasStatus_t status, const char* function) { call.check_status(status, function); };
@@ -155,6 +155,7 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
   if (bias) {
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(type(call, call.c.dtype)));
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);  // that of this call; multiply sets each one's
   }
   const auto layout = [&](auto& to, DType dtype, int64_t rows, int64_t columns, int64_t stride) {
     cublasLtMatrixLayout_t made = nullptr;
@@ -175,6 +176,8 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
     must(lt.preference_set(raw, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
   };
+  // Parts of a split depth are added in f32, not in the output's dtype.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(context.workspace_bytes));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(call.b.data));
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(call.a.data));
@@ -192,10 +195,10 @@ Plan make_plan(const Call& call, Context& context, bool bias, bool tf32) {
   return plan;
 }
 
-const Plan& plan_for(const Call& call, Context& context, bool bias) {
+const Plan& plan_for(const Call& call, Context& context, const void* bias) {
   constexpr size_t kMost = 4096;  // sizes that change with every step must not fill the memory
   const bool rounds = tf32() && call.a.dtype == DType::f32;
-  const std::array<int64_t, 18> key = {call.m,
+  const std::array<int64_t, 17> key = {call.m,
                                        call.n,
                                        call.k,
                                        int64_t(call.a.dtype),
@@ -207,7 +210,7 @@ const Plan& plan_for(const Call& call, Context& context, bool bias) {
                                        call.c.stride,
                                        int64_t(call.c.dtype),
                                        call.add,
-                                       bias,
+                                       bias != nullptr,
                                        rounds,
                                        alignment(call.a.data),
                                        alignment(call.b.data),
@@ -227,10 +230,10 @@ __global__ void clear(T* c, int64_t stride, int64_t n, int64_t size) {
 void multiply(const Call& call, const void* bias) {
   Context& here = context();
   const bool aligned = alignment(bias) >= 16;
-  const Plan* plan = &plan_for(call, here, bias && aligned);
+  const Plan* plan = &plan_for(call, here, aligned ? bias : nullptr);
   bool fused = bias && aligned;
   if (!plan->found) {
-    plan = &plan_for(call, here, false);
+    plan = &plan_for(call, here, nullptr);
     fused = false;
   }
   if (fused)

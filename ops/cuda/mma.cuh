@@ -52,13 +52,14 @@ __device__ inline void mma(FragmentC& c, const FragmentA& a, const FragmentB& b)
   const Both mine{a, b};
   const std::byte* const all = shim::exchange(~0u, &mine, sizeof mine);
   const int lane = shim::lane();
-  const auto half = [](uint32_t pair, int i) { return i ? high_bf16(pair) : low_bf16(pair); };
+  const auto of = [&](int i) -> const Both& { return shim::at_lane<Both>(all, i); };
   for (int i = 0; i < 4; ++i) {
     const int row = row_of_c(lane, i), column = column_of_c(lane, i);
-    for (int k = 0; k < 16; ++k) {
-      const auto left = shim::from_lane<Both>(all, row % 8 * 4 + k % 8 / 2).a;
-      const auto right = shim::from_lane<Both>(all, column * 4 + k % 8 / 2).b;
-      c.r[i] += half(left.r[row / 8 + k / 8 * 2], k % 2) * half(right.r[k / 8], k % 2);
+    for (int pair = 0; pair < 8; ++pair) {  // of k
+      const uint32_t left = of(row % 8 * 4 + pair % 4).a.r[row / 8 + pair / 4 * 2];
+      const uint32_t right = of(column * 4 + pair % 4).b.r[pair / 4];
+      c.r[i] += low_bf16(left) * low_bf16(right);
+      c.r[i] += high_bf16(left) * high_bf16(right);
     }
   }
 #endif
@@ -77,7 +78,7 @@ __device__ inline void load_matrices(uint32_t (&r)[4], const void* row) {
   const std::byte* const all = shim::exchange(~0u, &row, sizeof row);
   const int lane = shim::lane();
   for (int i = 0; i < 4; ++i)
-    r[i] = static_cast<const uint32_t*>(shim::from_lane<const void*>(all, 8 * i + lane / 4))[lane % 4];
+    r[i] = static_cast<const uint32_t*>(shim::at_lane<const void*>(all, 8 * i + lane / 4))[lane % 4];
 #endif
 }
 
@@ -96,7 +97,7 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void* ro
     uint32_t pair = 0;
     for (int j = 0; j < 2; ++j) {
       const auto* const from =
-          static_cast<const uint16_t*>(shim::from_lane<const void*>(all, 8 * i + lane % 4 * 2 + j));
+          static_cast<const uint16_t*>(shim::at_lane<const void*>(all, 8 * i + lane % 4 * 2 + j));
       pair |= uint32_t(from[lane / 4]) << (16 * j);
     }
     r[i] = pair;

@@ -5,9 +5,11 @@
 
 // What kernels of tiles have in common: a block computes a tile of a matrix product, C = A B, summed over the depth.
 // A tile is a class with
-//   Element, kRows, kColumns, kThreads, kBlocks (a processor's, at once), kShared (bytes of dynamic shared memory),
-//   kAlongB multiply(a, b)   the product of two sources; clear() its absence each_pair(f)     f(row, column, value,
-//   value right of it) for what this thread holds of the tile; column is even
+//   Element, kRows, kColumns, kThreads, kBlocks (a processor's, at once), kShared (bytes of dynamic shared memory), kAlongB
+//
+//   multiply(a, b): the product of two sources; clear(): its absence
+//
+//   each_pair(f): f(row, column, value, value right of it) for what this thread holds of the tile; column is even
 
 namespace agon::cuda {
 

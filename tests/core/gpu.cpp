@@ -65,5 +65,9 @@ GPU_CASE("gpu: fill, steps, one element, another dtype on the way") {
 
 GPU_CASE("gpu: more memory than there is, is an error that says how much was wanted") {
   CHECK_THROWS_WITH_AS(Tensor({int64_t(1) << 46}, DType::f32, device_of_case()),
-                       doctest::Contains("out of memory: 281474976710656 bytes wanted on cuda:0"), Error);
+                       doctest::Contains("out of memory: 281474976710656 bytes wanted on cuda:0"), OutOfMemory);
+  Arena arena(0, device_of_case());
+  const Arena::Scope scope(arena);
+  CHECK_THROWS_WITH_AS(Tensor({int64_t(1) << 46}, DType::f32, device_of_case()),
+                       doctest::Contains("would have held, at the peak"), OutOfMemory);
 }

@@ -62,11 +62,10 @@ void block_barrier();
 const std::byte* exchange(unsigned mask, const void* mine, size_t bytes);
 int lane();
 
+/// What lane i published.
 template <class T>
-T from_lane(const std::byte* all, int i) {
-  T v;
-  std::memcpy(&v, all + 64 * i, sizeof(T));
-  return v;
+const T& at_lane(const std::byte* all, int i) {
+  return *reinterpret_cast<const T*>(all + 64 * i);
 }
 
 }  // namespace shim
@@ -92,32 +91,32 @@ template <class T>
 T __shfl_sync(unsigned mask, T v, int source, int width = 32) {
   const std::byte* const all = shim::exchange(mask, &v, sizeof v);
   const int lane = shim::lane();
-  return shim::from_lane<T>(all, lane / width * width + (source % width + width) % width);
+  return shim::at_lane<T>(all, lane / width * width + (source % width + width) % width);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T v, int bits, int width = 32) {
   const std::byte* const all = shim::exchange(mask, &v, sizeof v);
   const int lane = shim::lane(), from = lane ^ bits;
-  return from / width > lane / width ? v : shim::from_lane<T>(all, from);
+  return from / width > lane / width ? v : shim::at_lane<T>(all, from);
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T v, unsigned delta, int width = 32) {
   const std::byte* const all = shim::exchange(mask, &v, sizeof v);
   const int lane = shim::lane(), from = lane + int(delta);
-  return from / width != lane / width ? v : shim::from_lane<T>(all, from);
+  return from / width != lane / width ? v : shim::at_lane<T>(all, from);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T v, unsigned delta, int width = 32) {
   const std::byte* const all = shim::exchange(mask, &v, sizeof v);
   const int lane = shim::lane(), from = lane - int(delta);
-  return from < lane / width * width ? v : shim::from_lane<T>(all, from);
+  return from < lane / width * width ? v : shim::at_lane<T>(all, from);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   const unsigned v = predicate != 0;
   const std::byte* const all = shim::exchange(mask, &v, sizeof v);
   unsigned bits = 0;
   for (int i = 0; i < 32; ++i)
-    if (mask >> i & 1u) bits |= shim::from_lane<unsigned>(all, i) << i;
+    if (mask >> i & 1u) bits |= shim::at_lane<unsigned>(all, i) << i;
   return bits;
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }

@@ -166,7 +166,8 @@ void Machine::wait(State state) {
 bool Machine::release() {
   bool any = false, all_at_barrier = true;
   for (size_t n = 0; n < warps.size(); ++n) {
-    // In a changed order one warp goes on alone until it must wait for others: a barrier of the block that is missing shows.
+    // In a changed order one warp goes on alone until it must wait for others: a barrier of the block that is missing
+    // shows.
     if (any && seed > 0) break;
     const size_t w = seed > 1 ? warps.size() - 1 - n : n;
     const size_t first = 32 * w, last = std::min(first + 32, threads.size());
@@ -177,7 +178,10 @@ bool Machine::release() {
     }
     if (last - first < 32) done |= ~0u << (last - first);
     for (size_t i = first; i < last; ++i)
-      if (threads[i].state == State::at_warp_barrier && (threads[i].mask & ~(waiting | done)) == 0) {
+      if (threads[i].state == State::at_warp_barrier && (threads[i].mask & done) != 0) {
+        error = std::make_exception_ptr(agon::Error("a lane that has ended is in the mask of a warp operation"));
+        return true;
+      } else if (threads[i].state == State::at_warp_barrier && (threads[i].mask & ~waiting) == 0) {
         bool same = true;
         for (size_t j = first; j < last; ++j)
           if (threads[i].mask >> (j - first) & 1u && threads[j].state == State::at_warp_barrier)
