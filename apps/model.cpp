@@ -1,6 +1,7 @@
 #include "apps/model.h"
 
 #include <cmath>
+#include <utility>
 
 #include "autograd/recompute.h"
 #include "autograd/tape.h"
@@ -44,6 +45,12 @@ void append(const Tensor& cache, const Tensor& rows, int64_t at) {
   copy_part(cache, at * (rows.size() / rows.shape(0)), rows, 0, rows.size());
 }
 
+/// x + f(norm(x)), of which the tape keeps x alone. The sum comes without a norm, which would be kept.
+template <class F>
+Normed added_again(const Tensor& x, const Norm& norm, const F& f) {
+  return {recompute([&norm, f](std::span<const Tensor> in) { return add(in[0], f(norm(in[0]))); }, {x}), {}};
+}
+
 }  // namespace
 
 Norm::Norm(int64_t n, const ModelOptions& options, Precision precision)
@@ -53,6 +60,11 @@ Norm::Norm(int64_t n, const ModelOptions& options, Precision precision)
 
 Tensor Norm::operator()(const Tensor& x) const {
   return layer ? layer_norm(x, gain, bias, epsilon) : rms_norm(x, gain, epsilon);
+}
+
+Normed Norm::operator()(const Tensor& x, Tensor residual) const {
+  return layer ? add_layer_norm(x, std::move(residual), gain, bias, epsilon)
+               : add_rms_norm(x, std::move(residual), gain, epsilon);
 }
 
 Projection::Projection(int64_t outputs, int64_t inputs, bool with_bias, Precision precision, double deviation)
@@ -131,6 +143,10 @@ Tensor LanguageModel::dropped(const Tensor& x, const Sequences& at, const Router
                  at.first_row);
 }
 
+const Norm& LanguageModel::norm_before(size_t i) const {
+  return i < blocks_.size() ? blocks_[i].attention_norm : norm_;
+}
+
 Passed LanguageModel::operator()(const Sequences& sequences, const RouterContext& given, KeyValueCache* cache,
                                  const Watcher& watch, std::span<const Tensor> counts_so_far) {
   Sequences at = sequences;
@@ -141,33 +157,33 @@ Passed LanguageModel::operator()(const Sequences& sequences, const RouterContext
   context.token = at.token;
   context.first_row = at.first_row;
   if (context.decided) context.decided->resize(blocks_.size());
+  const bool again = config_.model.recompute;
   Passed passed;
-  Tensor h;
+  Normed h;  // the residual stream, and its norm for what reads it next, which makes its own when it runs again
   {
     const Part part("embedding");
-    h = embedding(embedding_, at.token);
-    if (positions_) h = add(h, embedding(positions_, at.position));
-    h = dropped(h, at, context, 0);
+    Tensor x = embedding(embedding_, at.token);
+    if (positions_) x = add(x, embedding(positions_, at.position));
+    h.sum = dropped(x, at, context, 0);
+    if (!again) h.y = norm_before(0)(h.sum);
   }
   for (size_t i = 0; i < blocks_.size(); ++i) {
     Block& block = blocks_[i];
     const int index = int(i);
-    const auto attend = [this, &block, at, context, cache, index](std::span<const Tensor> in) {
+    {
       const Part part("attention");
-      const Tensor y = block.attention(block.attention_norm(in[0]), at, cache, index);
-      return add(in[0], dropped(y, at, context, 2 * uint64_t(index) + 1));
-    };
-    const auto feed = [this, &block, at, context, index](std::span<const Tensor> in) {
-      const Part part("feed-forward");
-      return add(in[0], dropped((*block.dense)(block.feed_forward_norm(in[0])), at, context, 2 * uint64_t(index) + 2));
-    };
-    const bool again = config_.model.recompute;
-    const Tensor before[] = {h};
-    h = again ? recompute(attend, {h}) : attend(before);
-    if (watch) watch(index, "attention", h);
+      const auto attend = [this, &block, at, context, cache, index](const Tensor& x) {
+        return dropped(block.attention(x, at, cache, index), at, context, 2 * uint64_t(index) + 1);
+      };
+      h = again ? added_again(h.sum, block.attention_norm, attend) : block.feed_forward_norm(h.sum, attend(h.y));
+    }
+    if (watch) watch(index, "attention", h.sum);
     if (block.dense) {
-      const Tensor between[] = {h};
-      h = again ? recompute(feed, {h}) : feed(between);
+      const Part part("feed-forward");
+      const auto feed = [this, &block, at, context, index](const Tensor& x) {
+        return dropped((*block.dense)(x), at, context, 2 * uint64_t(index) + 2);
+      };
+      h = again ? added_again(h.sum, block.feed_forward_norm, feed) : norm_before(i + 1)(h.sum, feed(h.y));
       passed.losses.emplace_back();
       passed.statistics.emplace_back();
     } else {
@@ -177,16 +193,19 @@ Passed LanguageModel::operator()(const Sequences& sequences, const RouterContext
       if (context.schedule && context.mode == Mode::train)
         context.compete = context.schedule->competes(index, context.step);
       Decision decision;
-      LayerOutput out = (*block.experts)(block.feed_forward_norm(h), context, context.decided ? &decision : nullptr);
+      LayerOutput out = (*block.experts)(again ? block.feed_forward_norm(h.sum) : h.y, context,
+                                         context.decided ? &decision : nullptr);
       if (context.decided) (*context.decided)[i] = decision.pairs;
-      h = add(h, dropped(out.y, at, context, 2 * uint64_t(index) + 2));
+      // Not in one pass: the block of out.y lies above what the experts saved, and holes below it cost more memory.
+      h.sum = add(h.sum, dropped(std::exchange(out.y, {}), at, context, 2 * uint64_t(index) + 2));
+      if (!again) h.y = norm_before(i + 1)(h.sum);
       passed.losses.push_back(std::move(out.losses));
       passed.statistics.push_back(std::move(out.statistics));
     }
-    if (watch) watch(index, "feed_forward", h);
+    if (watch) watch(index, "feed_forward", h.sum);
   }
   if (cache) cache->length += at.token.shape(0);
-  passed.hidden = norm_(h);
+  passed.hidden = again ? norm_(h.sum) : h.y;
   return passed;
 }
 

@@ -8,6 +8,7 @@
 #include "apps/config.h"
 #include "autograd/module.h"
 #include "moe/layer.h"
+#include "ops/normed.h"
 
 // Letters: T tokens of the micro-batch, B sequences, D width, H heads, G key heads, d head width, V vocabulary.
 
@@ -37,6 +38,8 @@ struct Norm {
   Norm() = default;
   Norm(int64_t n, const ModelOptions& options, Precision precision);
   Tensor operator()(const Tensor& x) const;
+  /// Of x + residual, which is given too.
+  Normed operator()(const Tensor& x, Tensor residual) const;
   void visit(auto&& v) { v("gain", gain), v("bias", bias); }
 };
 
@@ -117,6 +120,8 @@ class LanguageModel {
   }
 
  private:
+  /// Through which block i reads the stream; behind the last block, the head.
+  const Norm& norm_before(size_t i) const;
   Tensor dropped(const Tensor& x, const Sequences& at, const RouterContext& context, uint64_t site) const;
 
   Config config_;

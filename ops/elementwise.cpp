@@ -6,12 +6,12 @@
 
 namespace agon {
 
-namespace {
-
 void check_alike(const char* name, const Tensor& a, const Tensor& b) {
   check(a.shape() == b.shape() && a.dtype() == b.dtype(), name, ": expected two tensors of one shape and dtype, got ",
         a.dtype(), ' ', a.shape(), " and ", b.dtype(), ' ', b.shape());
 }
+
+namespace {
 
 Tensor scaled(const Tensor& x, double factor) {
   Tensor y(x.shape(), x.dtype(), x.device());
@@ -87,6 +87,10 @@ Tensor add(const Tensor& a, const Tensor& b) {
   check_alike("add", a, b);
   Tensor y(a.shape(), a.dtype(), a.device());
   run<Add::Forward>(a.device(), y, a, b);
+  return record_add(a, b, y);
+}
+
+Tensor record_add(const Tensor& a, const Tensor& b, const Tensor& y) {
   return record("add", {&a, &b}, y, [a = a.without_data(), b = b.without_data()](Gradients& g, const Tensor& dy) {
     g.add(a, dy);
     g.add(b, dy);

@@ -5,6 +5,10 @@ namespace agon {
 
 // Elementwise arithmetic on tensors of equal shape and dtype; each differentiable in all its tensors.
 Tensor add(const Tensor& a, const Tensor& b);
+/// Throws, naming the op, unless a and b have one shape and dtype.
+void check_alike(const char* name, const Tensor& a, const Tensor& b);
+/// Records y as add(a, b), for an op whose kernel made that sum among other things. Returns y.
+Tensor record_add(const Tensor& a, const Tensor& b, const Tensor& y);
 Tensor subtract(const Tensor& a, const Tensor& b);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, double factor);

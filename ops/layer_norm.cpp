@@ -5,9 +5,28 @@
 #include "ops/cpu/column_sums.h"
 #include "ops/cpu/lanes.h"
 #include "ops/cpu/map.h"
+#include "ops/elementwise.h"
 #include "ops/parameter_gradient.h"
 
 namespace agon {
+
+namespace {
+
+/// A row of y and its two statistics from a row of x.
+template <class T, class G, class A = Accumulator<T>>
+void norm_row(T* y, A* statistics, const T* x, const G* gain, const G* bias, double epsilon, int64_t width) {
+  const A mean = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(x[i]); }) / A(width);
+  const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return (A(x[i]) - mean) * (A(x[i]) - mean); });
+  const A r = A(1) / std::sqrt(squares / A(width) + A(epsilon));
+  statistics[0] = mean;
+  statistics[1] = r;
+  if (bias)
+    for (int64_t i = 0; i < width; ++i) y[i] = T((A(x[i]) - mean) * r * A(gain[i]) + A(bias[i]));
+  else
+    for (int64_t i = 0; i < width; ++i) y[i] = T((A(x[i]) - mean) * r * A(gain[i]));
+}
+
+}  // namespace
 
 void LayerNorm::Forward::cpu(const Tensor& y, const Tensor& statistics, const Tensor& x, const Tensor& gain,
                              const Tensor& bias, double epsilon) {
@@ -21,17 +40,27 @@ void LayerNorm::Forward::cpu(const Tensor& y, const Tensor& statistics, const Te
       A* const saved = statistics.data<A>().data();
       T* const out = y.data<T>().data();
       cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        const T* const row = in + n * width;
-        T* const result = out + n * width;
-        const A mean = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(row[i]); }) / A(width);
-        const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return (A(row[i]) - mean) * (A(row[i]) - mean); });
-        const A r = A(1) / std::sqrt(squares / A(width) + A(epsilon));
-        saved[2 * n] = mean;
-        saved[2 * n + 1] = r;
-        if (biases)
-          for (int64_t i = 0; i < width; ++i) result[i] = T((A(row[i]) - mean) * r * A(gains[i]) + A(biases[i]));
-        else
-          for (int64_t i = 0; i < width; ++i) result[i] = T((A(row[i]) - mean) * r * A(gains[i]));
+        norm_row(out + n * width, saved + 2 * n, in + n * width, gains, biases, epsilon, width);
+      });
+    });
+  });
+}
+
+void LayerNorm::Sum::cpu(const Tensor& sum, const Tensor& y, const Tensor& statistics, const Tensor& x,
+                         const Tensor& residual, const Tensor& gain, const Tensor& bias, double epsilon) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(gain.dtype(), [&]<class G>() {
+      const int64_t width = x.shape(-1);
+      const T* const left = x.data<const T>().data();
+      const T* const right = residual.data<const T>().data();
+      const G* const gains = gain.data<const G>().data();
+      const G* const biases = bias ? bias.data<const G>().data() : nullptr;
+      Accumulator<T>* const saved = statistics.data<Accumulator<T>>().data();
+      T* const sums = sum.data<T>().data();
+      T* const out = y.data<T>().data();
+      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
+        cpu::add_row(sums + n * width, left + n * width, right + n * width, width);
+        norm_row(out + n * width, saved + 2 * n, sums + n * width, gains, biases, epsilon, width);
       });
     });
   });
@@ -91,15 +120,17 @@ void LayerNorm::Bias::cpu(const Tensor& dbias, bool add, const Tensor& dy) {
   });
 }
 
-Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon) {
+namespace {
+
+void check_gain(const char* name, const Tensor& x, const Tensor& gain, const Tensor& bias) {
   check(x.shape().rank() >= 1 && gain.size() == x.shape(-1) &&
             (!bias || (bias.size() == gain.size() && bias.dtype() == gain.dtype())) &&
             (gain.dtype() == x.dtype() || gain.dtype() == accumulator_dtype(x.dtype())),
-        "layer_norm: expected gain and bias of ", x.dtype(), " or both f32 for each column of x ", x.shape(),
+        name, ": expected gain and bias of ", x.dtype(), " or both f32 for each column of x ", x.shape(),
         ", got gain ", gain.dtype(), ' ', gain.shape(), " and bias ", bias.dtype(), ' ', bias.shape());
-  Tensor y(x.shape(), x.dtype(), x.device());
-  Tensor statistics({x.shape().rows(), 2}, accumulator_dtype(x.dtype()), x.device());
-  run<LayerNorm::Forward>(x.device(), y, statistics, x, gain, bias, epsilon);
+}
+
+Tensor recorded(const Tensor& y, const Tensor& x, const Tensor& gain, const Tensor& bias, const Tensor& statistics) {
   return record("layer_norm", {&x, &gain, &bias}, y, [x, gain, bias, statistics](Gradients& g, const Tensor& dy) {
     if (g.wants(x)) {
       Tensor dx(x.shape(), x.dtype(), x.device());
@@ -111,6 +142,28 @@ Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, doubl
     });
     give_gradient(g, bias, [&](const Tensor& dbias, bool add) { run<LayerNorm::Bias>(x.device(), dbias, add, dy); });
   });
+}
+
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon) {
+  check_gain("layer_norm", x, gain, bias);
+  Tensor y(x.shape(), x.dtype(), x.device());
+  Tensor statistics({x.shape().rows(), 2}, accumulator_dtype(x.dtype()), x.device());
+  run<LayerNorm::Forward>(x.device(), y, statistics, x, gain, bias, epsilon);
+  return recorded(y, x, gain, bias, statistics);
+}
+
+Normed add_layer_norm(const Tensor& x, Tensor residual, const Tensor& gain, const Tensor& bias, double epsilon) {
+  check_alike("add_layer_norm", x, residual);
+  check_gain("add_layer_norm", x, gain, bias);
+  // A new identity for the residual's block, or a block of its own.
+  const Tensor sum = residual.unique() ? residual.detach() : Tensor(x.shape(), x.dtype(), x.device());
+  Tensor y(x.shape(), x.dtype(), x.device());
+  Tensor statistics({x.shape().rows(), 2}, accumulator_dtype(x.dtype()), x.device());
+  run<LayerNorm::Sum>(x.device(), sum, y, statistics, x, residual, gain, bias, epsilon);
+  record_add(x, residual, sum);
+  return {sum, recorded(y, sum, gain, bias, statistics)};
 }
 
 }  // namespace agon

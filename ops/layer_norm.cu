@@ -9,23 +9,37 @@ namespace agon {
 
 namespace {
 
-template <class Row, class T, class G>
-__global__ void forward(T* y, float* statistics, const T* x, const G* gain, const G* bias, float epsilon, int64_t width,
+/// X is cuda::Elements or cuda::Sums.
+template <class Row, class X, class T, class G>
+__global__ void forward(T* y, float* statistics, X x, const G* gain, const G* bias, float epsilon, int64_t width,
                         int64_t rows) {
   const Row r;
   if (r.row >= rows) return;
-  const T* const from = x + r.row * width;
-  T* const to = y + r.row * width;
-  const float mean = cuda::row_sum(r, width, [=](int64_t i) { return float(from[i]); }) / float(width);
-  const float squares =
-      cuda::row_sum(r, width, [=](int64_t i) { return (float(from[i]) - mean) * (float(from[i]) - mean); });
+  const int64_t begin = r.row * width;
+  const float mean = cuda::row_sum(r, width, [=](int64_t i) { return x.first(begin + i); }) / float(width);
+  const float squares = cuda::row_sum(r, width, [=](int64_t i) {
+    const float v = x.again(begin + i) - mean;
+    return v * v;
+  });
   const float scale = 1 / std::sqrt(squares / float(width) + epsilon);
   if (r.rank == 0) {
     statistics[2 * r.row] = mean;
     statistics[2 * r.row + 1] = scale;
   }
   for (int64_t i = r.rank; i < width; i += Row::kThreads)
-    to[i] = T((float(from[i]) - mean) * scale * float(gain[i]) + (bias ? float(bias[i]) : 0));
+    y[begin + i] = T((x.again(begin + i) - mean) * scale * float(gain[i]) + (bias ? float(bias[i]) : 0));
+}
+
+template <class T, class X>
+void launch_forward(const cuda::Label& label, const Tensor& y, const Tensor& statistics, const X& x,
+                    const Tensor& gain, const Tensor& bias, double epsilon) {
+  cuda::visit(gain.dtype(), [&]<class G>() {
+    cuda::by_row_width(y.shape(-1), [&]<class Row>() {
+      cuda::launch_rows<Row>(label, forward<Row, X, T, G>, y.shape().rows(), cuda::pointer<T>(y),
+                             cuda::pointer<float>(statistics), x, cuda::pointer<const G>(gain),
+                             cuda::pointer<const G>(bias), float(epsilon), y.shape(-1), y.shape().rows());
+    });
+  });
 }
 
 template <class Row, class T, class G>
@@ -61,14 +75,16 @@ struct GainTerm {
 void LayerNorm::Forward::cuda(const Tensor& y, const Tensor& statistics, const Tensor& x, const Tensor& gain,
                               const Tensor& bias, double epsilon) {
   cuda::visit(x.dtype(), [&]<class T>() {
-    cuda::visit(gain.dtype(), [&]<class G>() {
-      cuda::by_row_width(x.shape(-1), [&]<class Row>() {
-        cuda::launch_rows<Row>({"layer_norm", x, gain}, forward<Row, T, G>, x.shape().rows(), cuda::pointer<T>(y),
-                               cuda::pointer<float>(statistics), cuda::pointer<const T>(x),
-                               cuda::pointer<const G>(gain), cuda::pointer<const G>(bias), float(epsilon), x.shape(-1),
-                               x.shape().rows());
-      });
-    });
+    const cuda::Elements<T> elements{cuda::pointer<const T>(x)};
+    launch_forward<T>({"layer_norm", x, gain}, y, statistics, elements, gain, bias, epsilon);
+  });
+}
+
+void LayerNorm::Sum::cuda(const Tensor& sum, const Tensor& y, const Tensor& statistics, const Tensor& x,
+                          const Tensor& residual, const Tensor& gain, const Tensor& bias, double epsilon) {
+  cuda::visit(x.dtype(), [&]<class T>() {
+    const cuda::Sums<T> sums{cuda::pointer<T>(sum), cuda::pointer<const T>(x), cuda::pointer<const T>(residual)};
+    launch_forward<T>({"add_layer_norm", x, residual, gain}, y, statistics, sums, gain, bias, epsilon);
   });
 }
 

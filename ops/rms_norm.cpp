@@ -5,9 +5,23 @@
 #include "ops/cpu/column_sums.h"
 #include "ops/cpu/lanes.h"
 #include "ops/cpu/map.h"
+#include "ops/elementwise.h"
 #include "ops/parameter_gradient.h"
 
 namespace agon {
+
+namespace {
+
+/// A row of y from a row of x. Gives the row's statistic.
+template <class T, class G, class A = Accumulator<T>>
+A norm_row(T* y, const T* x, const G* gain, double epsilon, int64_t width) {
+  const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(x[i]) * A(x[i]); });
+  const A r = A(1) / std::sqrt(squares / A(width) + A(epsilon));
+  for (int64_t i = 0; i < width; ++i) y[i] = T(A(x[i]) * r * A(gain[i]));
+  return r;
+}
+
+}  // namespace
 
 void RmsNorm::Forward::cpu(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain,
                            double epsilon) {
@@ -20,10 +34,26 @@ void RmsNorm::Forward::cpu(const Tensor& y, const Tensor& inverse, const Tensor&
       A* const statistics = inverse.data<A>().data();
       T* const out = y.data<T>().data();
       cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        const T* const row = in + n * width;
-        const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(row[i]) * A(row[i]); });
-        const A r = statistics[n] = A(1) / std::sqrt(squares / A(width) + A(epsilon));
-        for (int64_t i = 0; i < width; ++i) out[n * width + i] = T(A(row[i]) * r * A(gains[i]));
+        statistics[n] = norm_row(out + n * width, in + n * width, gains, epsilon, width);
+      });
+    });
+  });
+}
+
+void RmsNorm::Sum::cpu(const Tensor& sum, const Tensor& y, const Tensor& inverse, const Tensor& x,
+                       const Tensor& residual, const Tensor& gain, double epsilon) {
+  visit_float(x.dtype(), [&]<class T>() {
+    visit_float(gain.dtype(), [&]<class G>() {
+      const int64_t width = x.shape(-1);
+      const T* const left = x.data<const T>().data();
+      const T* const right = residual.data<const T>().data();
+      const G* const gains = gain.data<const G>().data();
+      Accumulator<T>* const statistics = inverse.data<Accumulator<T>>().data();
+      T* const sums = sum.data<T>().data();
+      T* const out = y.data<T>().data();
+      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
+        cpu::add_row(sums + n * width, left + n * width, right + n * width, width);
+        statistics[n] = norm_row(out + n * width, sums + n * width, gains, epsilon, width);
       });
     });
   });
@@ -67,14 +97,16 @@ void RmsNorm::Gain::cpu(const Tensor& dgain, bool add, const Tensor& dy, const T
   });
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon) {
+namespace {
+
+void check_gain(const char* name, const Tensor& x, const Tensor& gain) {
   check(x.shape().rank() >= 1 && gain.size() == x.shape(-1) &&
             (gain.dtype() == x.dtype() || gain.dtype() == accumulator_dtype(x.dtype())),
-        "rms_norm: expected a gain of ", x.dtype(), " or f32 for each column of x ", x.shape(), ", got ", gain.dtype(),
+        name, ": expected a gain of ", x.dtype(), " or f32 for each column of x ", x.shape(), ", got ", gain.dtype(),
         ' ', gain.shape());
-  Tensor y(x.shape(), x.dtype(), x.device());
-  Tensor inverse({x.shape().rows()}, accumulator_dtype(x.dtype()), x.device());
-  run<RmsNorm::Forward>(x.device(), y, inverse, x, gain, epsilon);
+}
+
+Tensor recorded(const Tensor& y, const Tensor& x, const Tensor& gain, const Tensor& inverse) {
   return record("rms_norm", {&x, &gain}, y, [x, gain, inverse](Gradients& g, const Tensor& dy) {
     if (g.wants(x)) {
       Tensor dx(x.shape(), x.dtype(), x.device());
@@ -84,6 +116,28 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon) {
     give_gradient(g, gain,
                   [&](const Tensor& dgain, bool add) { run<RmsNorm::Gain>(x.device(), dgain, add, dy, x, inverse); });
   });
+}
+
+}  // namespace
+
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon) {
+  check_gain("rms_norm", x, gain);
+  Tensor y(x.shape(), x.dtype(), x.device());
+  Tensor inverse({x.shape().rows()}, accumulator_dtype(x.dtype()), x.device());
+  run<RmsNorm::Forward>(x.device(), y, inverse, x, gain, epsilon);
+  return recorded(y, x, gain, inverse);
+}
+
+Normed add_rms_norm(const Tensor& x, Tensor residual, const Tensor& gain, double epsilon) {
+  check_alike("add_rms_norm", x, residual);
+  check_gain("add_rms_norm", x, gain);
+  // A new identity for the residual's block, or a block of its own.
+  const Tensor sum = residual.unique() ? residual.detach() : Tensor(x.shape(), x.dtype(), x.device());
+  Tensor y(x.shape(), x.dtype(), x.device());
+  Tensor inverse({x.shape().rows()}, accumulator_dtype(x.dtype()), x.device());
+  run<RmsNorm::Sum>(x.device(), sum, y, inverse, x, residual, gain, epsilon);
+  record_add(x, residual, sum);
+  return {sum, recorded(y, sum, gain, inverse)};
 }
 
 }  // namespace agon

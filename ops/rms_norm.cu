@@ -9,16 +9,32 @@ namespace agon {
 
 namespace {
 
-template <class Row, class T, class G>
-__global__ void forward(T* y, float* inverse, const T* x, const G* gain, float epsilon, int64_t width, int64_t rows) {
+/// X is cuda::Elements or cuda::Sums.
+template <class Row, class X, class T, class G>
+__global__ void forward(T* y, float* inverse, X x, const G* gain, float epsilon, int64_t width, int64_t rows) {
   const Row r;
   if (r.row >= rows) return;
-  const T* const from = x + r.row * width;
-  T* const to = y + r.row * width;
-  const float squares = cuda::row_sum(r, width, [=](int64_t i) { return float(from[i]) * float(from[i]); });
+  const int64_t begin = r.row * width;
+  const float squares = cuda::row_sum(r, width, [=](int64_t i) {
+    const float v = x.first(begin + i);
+    return v * v;
+  });
   const float scale = 1 / std::sqrt(squares / float(width) + epsilon);
   if (r.rank == 0) inverse[r.row] = scale;
-  for (int64_t i = r.rank; i < width; i += Row::kThreads) to[i] = T(float(from[i]) * scale * float(gain[i]));
+  for (int64_t i = r.rank; i < width; i += Row::kThreads)
+    y[begin + i] = T(x.again(begin + i) * scale * float(gain[i]));
+}
+
+template <class T, class X>
+void launch_forward(const cuda::Label& label, const Tensor& y, const Tensor& inverse, const X& x, const Tensor& gain,
+                    double epsilon) {
+  cuda::visit(gain.dtype(), [&]<class G>() {
+    cuda::by_row_width(y.shape(-1), [&]<class Row>() {
+      cuda::launch_rows<Row>(label, forward<Row, X, T, G>, y.shape().rows(), cuda::pointer<T>(y),
+                             cuda::pointer<float>(inverse), x, cuda::pointer<const G>(gain), float(epsilon),
+                             y.shape(-1), y.shape().rows());
+    });
+  });
 }
 
 template <class Row, class T, class G>
@@ -51,13 +67,16 @@ struct GainTerm {
 void RmsNorm::Forward::cuda(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain,
                             double epsilon) {
   cuda::visit(x.dtype(), [&]<class T>() {
-    cuda::visit(gain.dtype(), [&]<class G>() {
-      cuda::by_row_width(x.shape(-1), [&]<class Row>() {
-        cuda::launch_rows<Row>({"rms_norm", x, gain}, forward<Row, T, G>, x.shape().rows(), cuda::pointer<T>(y),
-                               cuda::pointer<float>(inverse), cuda::pointer<const T>(x), cuda::pointer<const G>(gain),
-                               float(epsilon), x.shape(-1), x.shape().rows());
-      });
-    });
+    const cuda::Elements<T> elements{cuda::pointer<const T>(x)};
+    launch_forward<T>({"rms_norm", x, gain}, y, inverse, elements, gain, epsilon);
+  });
+}
+
+void RmsNorm::Sum::cuda(const Tensor& sum, const Tensor& y, const Tensor& inverse, const Tensor& x,
+                        const Tensor& residual, const Tensor& gain, double epsilon) {
+  cuda::visit(x.dtype(), [&]<class T>() {
+    const cuda::Sums<T> sums{cuda::pointer<T>(sum), cuda::pointer<const T>(x), cuda::pointer<const T>(residual)};
+    launch_forward<T>({"add_rms_norm", x, residual, gain}, y, inverse, sums, gain, epsilon);
   });
 }
 

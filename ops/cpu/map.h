@@ -20,6 +20,12 @@ void each_row(int64_t rows, int64_t width, F&& f) {
   });
 }
 
+/// sum = a + b, rounded: a row of what Add::Forward makes.
+template <class T>
+void add_row(T* sum, const T* a, const T* b, int64_t width) {
+  for (int64_t i = 0; i < width; ++i) sum[i] = T(Add::Forward()(Accumulator<T>(a[i]), Accumulator<T>(b[i])));
+}
+
 }  // namespace cpu
 
 template <class F>

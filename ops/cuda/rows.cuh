@@ -3,6 +3,7 @@
 
 #include "core/cuda/launch.cuh"
 #include "core/cuda/reduce.cuh"
+#include "ops/elementwise.h"
 
 // Kernels that reduce each row of a tensor: a warp takes a row, or a block where rows are long. Which one depends on
 // the width alone, so that a row has the same bits among any others.
@@ -61,6 +62,26 @@ __device__ float row_max(const Row& r, int64_t n, F term) {
   for (int64_t i = r.rank; i < n; i += Row::kThreads) top = Larger()(top, term(i));
   return r.reduce(top, top, Larger());
 }
+
+/// What a kernel that reads a row more than once reads: the elements of x,
+template <class T>
+struct Elements {
+  const T* x;
+  __device__ float first(int64_t i) const { return float(x[i]); }
+  __device__ float again(int64_t i) const { return float(x[i]); }
+};
+/// or sums, rounded and stored when they are first read. The thread that reads one again must be the one that made it.
+template <class T>
+struct Sums {
+  T* sum;
+  const T *a, *b;
+  __device__ float first(int64_t i) const {
+    const T made = T(Add::Forward()(float(a[i]), float(b[i])));
+    sum[i] = made;
+    return float(made);
+  }
+  __device__ float again(int64_t i) const { return float(sum[i]); }
+};
 
 /// Calls f.template operator()<Row>() with WarpRow or BlockRow.
 template <class F>
