@@ -74,10 +74,10 @@ DEVICE_CASE("attention: fewer queries than keys, the last aligned with the last"
 // Where a GPU has kernels of their own: bf16, 64 or 128 wide.
 DEVICE_CASE("attention: widths of the tensor-core kernels, and others no smaller") {
   attention_case(2, 1, 64, {0, 1, 1, 70}, {0, 1, 1, 70});
-  attention_case(1, 1, 64, {0, 133}, {0, 133});
+  if (!kSlow) attention_case(1, 1, 64, {0, 133}, {0, 133});
   attention_case(3, 3, 64, {0, 1, 18}, {0, 66, 150});
   attention_case(2, 2, 128, {0, 1, 38, 53}, {0, 1, 38, 53});
-  attention_case(4, 2, 128, {0, 2, 70}, {0, 65, 135});
+  if (!kSlow) attention_case(4, 2, 128, {0, 2, 70}, {0, 65, 135});
   attention_case(2, 1, 80, {0, 66}, {0, 66});
   attention_case(1, 1, 131, {0, 9}, {0, 70});
 }

@@ -13,6 +13,13 @@ inline bool has_gpu() {
   return has;
 }
 
+/// Whether AddressSanitizer watches every lane of a GPU that the CPU plays: the longest cases do less.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kSlow = true;
+#else
+inline constexpr bool kSlow = false;
+#endif
+
 /// Makes the order in which the shim's threads and blocks run another one until the end of the scope: results that
 /// depend on it are a race. A real GPU has its own ways.
 class ThreadOrder {
