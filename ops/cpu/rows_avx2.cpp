@@ -1,0 +1,11 @@
+namespace {
+constexpr int kRegisterBytes = 32;
+}
+#include "ops/cpu/rows_loops.h"
+
+// Compiled for AVX2 and reached only where the processor has it.
+namespace agon::cpu {
+
+const RowInstructions kRowsAvx2 = {"avx2", kernels<float>(), kernels<bf16>()};
+
+}  // namespace agon::cpu
