@@ -72,6 +72,13 @@ class GemmBlocks {
       pack(to + rows.begin(p) * packed(k), rows.size(p), rows.size(p), k, a.from(rows.begin(p), 0), a.row_stride,
            a.column_stride);
   }
+  /// Columns [l, l + depth) of the same, from a [m, depth]; l must be even.
+  void pack_left_part(P* to, int64_t m, int64_t k, int64_t l, int64_t depth, ConstMatrix a) const {
+    const Pieces rows = row_panels(m);
+    for (int64_t p = 0; p < rows.count; ++p)
+      pack(to + rows.begin(p) * packed(k) + packed(l) * rows.size(p), rows.size(p), rows.size(p), depth,
+           a.from(rows.begin(p), 0), a.row_stride, a.column_stride);
+  }
   /// The panel of columns [0, columns) of b [k, columns], at most panel_columns().
   void pack_panel(P* to, int64_t columns, int64_t k, ConstMatrix b) const {
     pack(to, panel_width(columns), columns, k, b, b.column_stride, b.row_stride);
