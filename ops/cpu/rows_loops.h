@@ -11,18 +11,17 @@ using Number = typename RowNumber<T>::type;
 
 template <class T>
 void swiglu(T* y, const T* gate, const T* up, int64_t n) {
-  const auto one = all(Number<T>(1));
   each_lanes(n, [=](auto at) {
-    const auto a = load(gate, at);
+    const auto one = all(Number<T>(1), at), a = load(gate, at);
     store(y, at, a / (one + exp(-a)) * load(up, at));
   });
 }
 
 template <class T>
 void swiglu_backward(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t n) {
-  const auto one = all(Number<T>(1));
   each_lanes(n, [=](auto at) {
-    const auto a = load(gate, at), b = load(up, at), d = load(dy, at), s = one / (one + exp(-a));
+    const auto one = all(Number<T>(1), at), a = load(gate, at), b = load(up, at), d = load(dy, at);
+    const auto s = one / (one + exp(-a));
     store(dgate, at, d * b * s * (one + a * (one - s)));
     store(dup, at, d * a * s);
   });
@@ -30,17 +29,13 @@ void swiglu_backward(T* dgate, T* dup, const T* dy, const T* gate, const T* up, 
 
 template <class T, class A = Number<T>>
 A max_of(A start, const T* x, A factor, int64_t n) {
-  const auto by = all(factor);
-  auto top = all(start);
-  each_lanes(n, [&](auto at) { top = larger(top, fill(load(x, at) * by, at, start)); });
-  return fold(top, [](A a, A b) { return b > a ? b : a; });
+  return largest(start, n, [=](auto at) { return load(x, at) * all(factor, at); });
 }
 
 template <class T, class A = Number<T>>
 A exp_of_row(A* p, const T* x, A factor, A top, int64_t n) {
-  const auto by = all(factor), shift = all(top);
   return sum<A>(n, [=](auto at) {
-    const auto e = exp(load(x, at) * by - shift);
+    const auto e = exp(load(x, at) * all(factor, at) - all(top, at));
     store(p, at, e);
     return e;
   });
@@ -48,11 +43,10 @@ A exp_of_row(A* p, const T* x, A factor, A top, int64_t n) {
 
 template <class A>
 void exp_slopes(A* p, A* s, A factor, A top, A mean, int64_t n) {
-  const auto by = all(factor), shift = all(top), middle = all(mean);
   each_lanes(n, [=](auto at) {
-    const auto e = exp(load(p, at) * by - shift);
+    const auto by = all(factor, at), e = exp(load(p, at) * by - all(top, at));
     store(p, at, e);
-    store(s, at, e * (load(s, at) - middle) * by);
+    store(s, at, e * (load(s, at) - all(mean, at)) * by);
   });
 }
 
@@ -63,8 +57,7 @@ A dot(const T* a, const T* b, int64_t n) {
 
 template <class T, class A = Number<T>>
 void scale(T* y, const T* x, A factor, int64_t n) {
-  const auto by = all(factor);
-  each_lanes(n, [=](auto at) { store(y, at, load(x, at) * by); });
+  each_lanes(n, [=](auto at) { store(y, at, load(x, at) * all(factor, at)); });
 }
 
 template <class T>
