@@ -147,31 +147,32 @@ class Expert {
     sum.finish();
   }
 
-  /// Columns [column, column + n) of d[expert] = [d +] slopesᵀ rows, over the expert's rows. Either side is a matrix of
-  /// the tokens (gathered here; the slopes weighed) or of the rows.
+  /// Rows [row, row + m) and columns [column, column + n) of d[expert] = [d +] slopesᵀ rows, over the expert's rows.
+  /// Either side is a matrix of the tokens (gathered here; the slopes weighed) or of the rows.
   void weight_gradient(const Tensor& d, bool add, const Tensor& slopes, bool gather_slopes, const Tensor& rows,
-                       int64_t expert, int64_t column, int64_t n) const {
+                       int64_t expert, int64_t row, int64_t m, int64_t column, int64_t n) const {
     const auto offset = o_.plan.offsets.data<const int32_t>();
-    const int64_t begin = offset[size_t(expert)], count = offset[size_t(expert) + 1] - begin, m = d.shape(1);
+    const int64_t begin = offset[size_t(expert)], count = offset[size_t(expert) + 1] - begin;
     if (count == 0 && add) return;
     const cpu::Pieces depths = cpu::Pieces::of((count + 1) / 2, kDepthOfRows / 2);
     visit_float(d.dtype(), [&]<class G>() {
       if constexpr (std::is_same_v<Accumulator<G>, A>)
-        into(d.data<G>().data() + expert * m * d.shape(2) + column, d.shape(2), m, n, [&](A* to, int64_t stride) {
-          if (count == 0)
-            for (int64_t i = 0; i < m; ++i) std::fill_n(to + i * stride, n, A(0));
-          for (int64_t p = 0; p < depths.count; ++p) {
-            const int64_t first = begin + 2 * depths.begin(p);
-            const Block block{expert, first, std::min(begin + count, begin + 2 * depths.begin(p + 1))};
-            P* const left = scratch<P>(Scratch::left, gemm_.left_size(m, block.rows()));
-            const cpu::ConstMatrix a = gather_slopes ? gathered(slopes, block, o_.weight.data<const A>().data())
-                                                     : cpu::matrix(slopes).from(first, 0);
-            gemm_.pack_left(left, m, block.rows(), a.transposed());
-            const cpu::ConstMatrix b =
-                gather_slopes ? cpu::matrix(rows).from(first, column) : gathered(rows, block, nullptr).from(0, column);
-            gemm_.multiply(left, m, n, block.rows(), b, to, stride, add || p > 0);
-          }
-        });
+        into(d.data<G>().data() + (expert * d.shape(1) + row) * d.shape(2) + column, d.shape(2), m, n,
+             [&](A* to, int64_t stride) {
+               if (count == 0)
+                 for (int64_t i = 0; i < m; ++i) std::fill_n(to + i * stride, n, A(0));
+               for (int64_t p = 0; p < depths.count; ++p) {
+                 const int64_t first = begin + 2 * depths.begin(p);
+                 const Block block{expert, first, std::min(begin + count, begin + 2 * depths.begin(p + 1))};
+                 P* const left = scratch<P>(Scratch::left, gemm_.left_size(m, block.rows()));
+                 const cpu::ConstMatrix a = gather_slopes ? gathered(slopes, block, o_.weight.data<const A>().data())
+                                                          : cpu::matrix(slopes).from(first, 0);
+                 gemm_.pack_left(left, m, block.rows(), a.from(0, row).transposed());
+                 const cpu::ConstMatrix b =
+                     gather_slopes ? cpu::matrix(rows).from(first, 0) : gathered(rows, block, nullptr);
+                 gemm_.multiply(left, m, n, block.rows(), b.from(0, column), to, stride, add || p > 0);
+               }
+             });
     });
   }
 
@@ -265,13 +266,19 @@ void with_expert(const ExpertFfn::Operands& o, F&& f) {
 template <class E>
 void weight_gradients(const E& expert, const Tensor& d, bool add, const Tensor& slopes, bool gather_slopes,
                       const Tensor& rows) {
-  const int64_t experts = d.shape(0), width = d.shape(2);
-  const int64_t pieces = std::clamp<int64_t>(8 * threads() / experts, 1, std::max<int64_t>(1, width / 128));
-  const cpu::Pieces columns = cpu::Pieces::of((width + 31) / 32, ((width + 31) / 32 + pieces - 1) / pieces);
-  parallel_tasks(experts * columns.count, [&](int64_t task) {
-    const int64_t i = task % columns.count, first = columns.begin(i) * 32;
-    expert.weight_gradient(d, add, slopes, gather_slopes, rows, task / columns.count, first,
-                           std::min(width, columns.begin(i + 1) * 32) - first);
+  // Enough pieces for every thread, cut along the longer side: the shorter one's operand is packed for each piece.
+  constexpr int64_t kUnit = 32;
+  const int64_t experts = d.shape(0), height = d.shape(1), width = d.shape(2),
+                units = (std::max(height, width) - 1) / kUnit + 1;
+  const int64_t wanted = std::clamp<int64_t>((8 * threads() + experts - 1) / experts, 1, (units + 3) / 4);
+  const cpu::Pieces pieces = cpu::Pieces::of(units, (units + wanted - 1) / wanted);
+  parallel_tasks(experts * pieces.count, [&](int64_t task) {
+    const int64_t e = task / pieces.count, i = task % pieces.count, first = pieces.begin(i) * kUnit;
+    const int64_t n = std::min(std::max(height, width), pieces.begin(i + 1) * kUnit) - first;
+    if (height > width)
+      expert.weight_gradient(d, add, slopes, gather_slopes, rows, e, first, n, 0, width);
+    else
+      expert.weight_gradient(d, add, slopes, gather_slopes, rows, e, 0, height, first, n);
   });
 }
 

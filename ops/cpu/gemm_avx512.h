@@ -28,11 +28,18 @@ struct Floats {
 
 constexpr int kRows = 14;  // 28 sums, 2 of b and 1 of a: 31 of the 32 registers
 
+/// Writes `width` lanes at `at`, whole registers where the excess lies before `end` and is written later.
+inline void put(float* at, const float* end, __mmask16 some, __m512 v) {
+  at + 16 <= end ? _mm512_storeu_ps(at, v) : _mm512_mask_storeu_ps(at, some, v);
+}
+
 /// GemmPack of elements of 32 bits where each lane's are adjacent: four(lane, l) reads four of them from l on,
 /// one(lane, l) a single one. Quarters of registers are loaded where they belong, which leaves two rounds of shuffles
-/// to transpose.
-template <bool kAll, class Four, class One>
+/// to transpose. kLanes: the number of lanes where it is known, which saves the questions.
+template <int kLanes, class Four, class One>
 void pack_transposed(float* to, int64_t width, int64_t lanes, int64_t k, Four&& four, One&& one) {
+  if (kLanes > 0) lanes = kLanes;
+  const float* const end = to + k * width;
   for (int64_t lane = 0; lane < width; lane += 16) {
     const __mmask16 some = first(width - lane);
     int64_t l = 0;
@@ -43,7 +50,7 @@ void pack_transposed(float* to, int64_t width, int64_t lanes, int64_t k, Four&& 
         r[i] = _mm512_setzero_ps();
 #pragma GCC unroll 4
         for (int q = 0; q < 4; ++q)
-          if (kAll || lane + 4 * q + i < lanes)
+          if (kLanes > 0 && kLanes <= 16 ? 4 * q + i < kLanes : kLanes == 32 || lane + 4 * q + i < lanes)
             r[i] = _mm512_mask_broadcast_f32x4(r[i], __mmask16(0xf << 4 * q), four(lane + 4 * q + i, l));
       }
       const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1])),
@@ -51,10 +58,17 @@ void pack_transposed(float* to, int64_t width, int64_t lanes, int64_t k, Four&& 
                     c = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3])),
                     d = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
       float* const at = to + l * width + lane;
-      _mm512_mask_storeu_ps(at, some, _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)));
-      _mm512_mask_storeu_ps(at + width, some, _mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
-      _mm512_mask_storeu_ps(at + 2 * width, some, _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)));
-      _mm512_mask_storeu_ps(at + 3 * width, some, _mm512_castpd_ps(_mm512_unpackhi_pd(b, d)));
+      if (width <= 16) {
+        put(at, end, some, _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)));
+        put(at + width, end, some, _mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
+        put(at + 2 * width, end, some, _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)));
+        put(at + 3 * width, end, some, _mm512_castpd_ps(_mm512_unpackhi_pd(b, d)));
+      } else {
+        _mm512_mask_storeu_ps(at, some, _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)));
+        _mm512_mask_storeu_ps(at + width, some, _mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
+        _mm512_mask_storeu_ps(at + 2 * width, some, _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)));
+        _mm512_mask_storeu_ps(at + 3 * width, some, _mm512_castpd_ps(_mm512_unpackhi_pd(b, d)));
+      }
     }
     for (; l < k; ++l)
       for (int64_t i = lane; i < lane + 16 && i < width; ++i) to[l * width + i] = i < lanes ? one(i, l) : 0;
@@ -62,16 +76,30 @@ void pack_transposed(float* to, int64_t width, int64_t lanes, int64_t k, Four&& 
 }
 template <class Four, class One>
 void pack_transposed(float* to, int64_t width, int64_t lanes, int64_t k, Four&& four, One&& one) {
-  lanes % 16 == 0 && lanes == width ? pack_transposed<true>(to, width, lanes, k, four, one)
-                                    : pack_transposed<false>(to, width, lanes, k, four, one);
+  if (width == 32 && lanes == 32) return pack_transposed<32>(to, 32, 32, k, four, one);
+  if (width == 14 && lanes == 14) return pack_transposed<14>(to, 14, 14, k, four, one);
+  if (width == 13 && lanes == 13) return pack_transposed<13>(to, 13, 13, k, four, one);
+  if (width == 12 && lanes == 12) return pack_transposed<12>(to, 12, 12, k, four, one);
+  pack_transposed<0>(to, width, lanes, k, four, one);
 }
 
 /// The same where lanes are adjacent: row(l, lane, n) reads element l of n <= 16 lanes.
 template <class Row>
 void pack_rows(float* to, int64_t width, int64_t lanes, int64_t k, Row&& row) {
-  for (int64_t l = 0; l < k; ++l, to += width)
-    for (int64_t lane = 0; lane < width; lane += 16)
-      _mm512_mask_storeu_ps(to + lane, first(width - lane), row(l, lane, lanes - lane));
+  const float* const end = to + k * width;
+  if (width == lanes && width == 32) {
+    for (int64_t l = 0; l < k; ++l, to += 32) {
+      _mm512_storeu_ps(to, row(l, 0, 16));
+      _mm512_storeu_ps(to + 16, row(l, 16, 16));
+    }
+  } else if (width <= 16) {
+    const __mmask16 some = first(width);
+    for (int64_t l = 0; l < k; ++l, to += width) put(to, end, some, row(l, 0, lanes));
+  } else {
+    for (int64_t l = 0; l < k; ++l, to += width)
+      for (int64_t lane = 0; lane < width; lane += 16)
+        _mm512_mask_storeu_ps(to + lane, first(width - lane), row(l, lane, lanes - lane));
+  }
 }
 
 }  // namespace

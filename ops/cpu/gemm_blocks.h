@@ -66,18 +66,21 @@ class GemmBlocks {
   Pieces row_panels(int64_t m) const { return Pieces::of(m, kernel().rows); }
 
   /// Rows [0, m) of a [m, k].
-  void pack_left(P* to, int64_t m, int64_t k, ConstMatrix a) const {
-    const Pieces rows = row_panels(m);
-    for (int64_t p = 0; p < rows.count; ++p)
-      pack(to + rows.begin(p) * packed(k), rows.size(p), rows.size(p), k, a.from(rows.begin(p), 0), a.row_stride,
-           a.column_stride);
-  }
+  void pack_left(P* to, int64_t m, int64_t k, ConstMatrix a) const { pack_left_part(to, m, k, 0, k, a); }
   /// Columns [l, l + depth) of the same, from a [m, depth]; l must be even.
   void pack_left_part(P* to, int64_t m, int64_t k, int64_t l, int64_t depth, ConstMatrix a) const {
     const Pieces rows = row_panels(m);
-    for (int64_t p = 0; p < rows.count; ++p)
-      pack(to + rows.begin(p) * packed(k) + packed(l) * rows.size(p), rows.size(p), rows.size(p), depth,
-           a.from(rows.begin(p), 0), a.row_stride, a.column_stride);
+    const auto part = [&](int64_t p, int64_t from, int64_t n) {
+      const int64_t i = rows.begin(p), lanes = rows.size(p);
+      pack(to + i * packed(k) + packed(l + from) * lanes, lanes, lanes, n, a.from(i, from), a.row_stride,
+           a.column_stride);
+    };
+    // Where lanes are adjacent, panels share cache lines: a few steps of k of several panels at a time.
+    const int64_t panels = a.row_stride == 1 ? kPanelsAtOnce : 1, steps = a.row_stride == 1 ? kStepsAtOnce : depth;
+    for (int64_t first = 0; first < rows.count; first += panels)
+      for (int64_t from = 0; from < depth; from += steps)
+        for (int64_t p = first; p < std::min(first + panels, rows.count); ++p)
+          part(p, from, std::min(steps, depth - from));
   }
   /// The panel of columns [0, columns) of b [k, columns], at most panel_columns().
   void pack_panel(P* to, int64_t columns, int64_t k, ConstMatrix b) const {
@@ -135,6 +138,8 @@ class GemmBlocks {
   }
 
  private:
+  static constexpr int64_t kPanelsAtOnce = 8, kStepsAtOnce = 16;
+
   const GemmKernel<P>& kernel() const {
     if constexpr (std::is_same_v<P, float>)
       return set_.f32;
