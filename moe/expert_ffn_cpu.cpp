@@ -3,12 +3,11 @@
 #include <vector>
 
 #include "autograd/tape.h"
-#include "core/parallel.h"
 #include "moe/dispatch.h"
 #include "moe/expert_ffn.h"
 #include "ops/activation.h"
 #include "ops/cpu/bias.h"
-#include "ops/cpu/gemm_blocks.h"
+#include "ops/cpu/groups.h"
 #include "ops/cpu/matrix.h"
 #include "ops/cpu/rows.h"
 #include "ops/grouped_linear.h"
@@ -23,26 +22,7 @@ namespace {
 
 using cpu::Scratch, cpu::scratch;
 
-/// Rows [begin, end) of expert e.
-struct Block {
-  int64_t expert, begin, end;
-  int64_t rows() const { return end - begin; }
-};
-
-/// The rows of all experts. High blocks pack weights less often, low ones leave enough for every thread; a block's rows
-/// of D numbers should stay in the second-level cache.
-std::vector<Block> blocks_of(const Plan& plan, int64_t width) {
-  const auto offset = plan.offsets.data<const int32_t>();
-  const int64_t fair = std::clamp<int64_t>(offset.back() / (12 * threads()), 64, 256);
-  const int64_t most = std::clamp<int64_t>((int64_t(192) << 10) / std::max<int64_t>(width, 1), 64, fair);
-  std::vector<Block> blocks;
-  for (size_t e = 0; e + 1 < offset.size(); ++e) {
-    const cpu::Pieces pieces = cpu::Pieces::of(offset[e + 1] - offset[e], most);
-    for (int64_t i = 0; i < pieces.count; ++i)
-      blocks.push_back({int64_t(e), offset[e] + pieces.begin(i), offset[e] + pieces.begin(i + 1)});
-  }
-  return blocks;
-}
+using Block = cpu::GroupBlock;
 
 /// One expert's activation on rows of T: before [gate | up] or [before] -> hidden.
 template <class T>
@@ -103,10 +83,10 @@ class Expert {
         }
         gemm_.pack_left_part(hidden, m, depth, at, n, {rows, dtype_of<T>, n, 1});
       }
-      gemm_.multiply(hidden, m, D, depth, weight(o_.down, block.expert).from(0, f).transposed(), sum.at, D, d > 0);
+      gemm_.multiply(hidden, m, D, depth, weight(o_.down, block.group).from(0, f).transposed(), sum.at, D, d > 0);
     }
     sum.finish();
-    if (o_.down_bias) cpu::add_bias(answers, block.begin, block.end, o_.down_bias, block.expert * D);
+    if (o_.down_bias) cpu::add_bias(answers, block.begin, block.end, o_.down_bias, block.group * D);
   }
 
   /// hidden [N, F] anew; dweight; `before` becomes its gradient, dx [N, D], where there is one, that of the rows.
@@ -121,7 +101,7 @@ class Expert {
     gemm_.pack_left(left, m, D, slopes);
     T* const dhidden = scratch<T>(Scratch::slopes, m * F);
     into(dhidden, F, m, F, [&](A* to, int64_t stride) {
-      gemm_.multiply(left, m, F, D, weight(o_.down, block.expert), to, stride, false);
+      gemm_.multiply(left, m, F, D, weight(o_.down, block.group), to, stride, false);
     });
     for (int64_t i = 0; i < m; ++i) {
       const int64_t n = block.begin + i;
@@ -131,7 +111,7 @@ class Expert {
       A slope = rows.dot(dh, h, F);
       if (o_.down_bias)
         slope += rows.dot(static_cast<const T*>(slopes.data) + i * D,
-                          o_.down_bias.data<const T>().data() + block.expert * D, D);
+                          o_.down_bias.data<const T>().data() + block.group * D, D);
       dweight.data<A>()[at] = slope;
       rows.scale(dh, dh, w[at], F);
       activate_row_backward(o_.activation, before, before + F, dh, F);
@@ -142,15 +122,16 @@ class Expert {
     for (int64_t d = 0; d < depths.count; ++d) {
       const int64_t f = gemm_.depth_begin(depths, d), depth = gemm_.depth_size(depths, d, B);
       gemm_.pack_left(left, m, depth, cpu::matrix(o_.before).from(block.begin, f));
-      gemm_.multiply(left, m, D, depth, weight(o_.up, block.expert).from(f, 0), sum.at, D, d > 0);
+      gemm_.multiply(left, m, D, depth, weight(o_.up, block.group).from(f, 0), sum.at, D, d > 0);
     }
     sum.finish();
   }
 
-  /// Rows [row, row + m) and columns [column, column + n) of d[expert] = [d +] slopesᵀ rows, over the expert's rows.
+  /// A piece of d[expert] = [d +] slopesᵀ rows, over the expert's rows.
   /// Either side is a matrix of the tokens (gathered here; the slopes weighed) or of the rows.
   void weight_gradient(const Tensor& d, bool add, const Tensor& slopes, bool gather_slopes, const Tensor& rows,
-                       int64_t expert, int64_t row, int64_t m, int64_t column, int64_t n) const {
+                       const cpu::GroupPiece& piece) const {
+    const auto [expert, row, m, column, n] = piece;
     const auto offset = o_.plan.offsets.data<const int32_t>();
     const int64_t begin = offset[size_t(expert)], count = offset[size_t(expert) + 1] - begin;
     if (count == 0 && add) return;
@@ -216,11 +197,11 @@ class Expert {
 
   void make_before(const P* left, const Block& block, int64_t column, int64_t n) const {
     into(before_row(block.begin) + column, B, block.rows(), n, [&](A* to, int64_t stride) {
-      gemm_.multiply(left, block.rows(), n, D, weight(o_.up, block.expert).from(column, 0).transposed(), to, stride,
+      gemm_.multiply(left, block.rows(), n, D, weight(o_.up, block.group).from(column, 0).transposed(), to, stride,
                      false);
     });
     if (!o_.up_bias) return;
-    const T* const bias = o_.up_bias.data<const T>().data() + block.expert * B + column;
+    const T* const bias = o_.up_bias.data<const T>().data() + block.group * B + column;
     for (int64_t i = 0; i < block.rows(); ++i) {
       T* const row = before_row(block.begin + i) + column;
       for (int64_t j = 0; j < n; ++j) row[j] = T(A(row[j]) + A(bias[j]));
@@ -266,26 +247,15 @@ void with_expert(const ExpertFfn::Operands& o, F&& f) {
 template <class E>
 void weight_gradients(const E& expert, const Tensor& d, bool add, const Tensor& slopes, bool gather_slopes,
                       const Tensor& rows) {
-  // Enough pieces for every thread, cut along the longer side: the shorter one's operand is packed for each piece.
-  constexpr int64_t kUnit = 32;
-  const int64_t experts = d.shape(0), height = d.shape(1), width = d.shape(2),
-                units = (std::max(height, width) - 1) / kUnit + 1;
-  const int64_t wanted = std::clamp<int64_t>((8 * threads() + experts - 1) / experts, 1, (units + 3) / 4);
-  const cpu::Pieces pieces = cpu::Pieces::of(units, (units + wanted - 1) / wanted);
-  parallel_tasks(experts * pieces.count, [&](int64_t task) {
-    const int64_t e = task / pieces.count, i = task % pieces.count, first = pieces.begin(i) * kUnit;
-    const int64_t n = std::min(std::max(height, width), pieces.begin(i + 1) * kUnit) - first;
-    if (height > width)
-      expert.weight_gradient(d, add, slopes, gather_slopes, rows, e, first, n, 0, width);
-    else
-      expert.weight_gradient(d, add, slopes, gather_slopes, rows, e, 0, height, first, n);
+  cpu::each_group_piece(d.shape(0), d.shape(1), d.shape(2), [&](const cpu::GroupPiece& piece) {
+    expert.weight_gradient(d, add, slopes, gather_slopes, rows, piece);
   });
 }
 
 }  // namespace
 
 void ExpertFfn::Forward::cpu(const Tensor& y, const Operands& o) {
-  const std::vector<Block> blocks = blocks_of(o.plan, o.x.shape(1));
+  const std::vector<Block> blocks = cpu::group_blocks(o.plan.offsets, o.x.shape(1));
   const Tensor answers({o.before.shape(0), o.x.shape(1)}, o.x.dtype());
   with_expert(o, [&](const auto& expert) {
     parallel_tasks(int64_t(blocks.size()), [&](int64_t i) { expert.forward(answers, blocks[size_t(i)]); });
@@ -294,7 +264,7 @@ void ExpertFfn::Forward::cpu(const Tensor& y, const Operands& o) {
 }
 
 void ExpertFfn::Backward::cpu(Gradients& g, const Tensor& dy, const Operands& o) {
-  const std::vector<Block> blocks = blocks_of(o.plan, o.x.shape(1));
+  const std::vector<Block> blocks = cpu::group_blocks(o.plan.offsets, o.x.shape(1));
   const int64_t N = o.before.shape(0);
   const Tensor dweight(o.weight.shape(), o.weight.dtype());
   const Tensor dx = g.wants(o.x) ? Tensor({N, o.x.shape(1)}, o.x.dtype()) : Tensor();

@@ -123,6 +123,7 @@ class GemmBlocks {
     // A panel that is used once and lies as the tile wants it is left where it is.
     const bool direct =
         std::is_same_v<P, Number> && m <= kernel().rows && b.column_stride == 1 && b.dtype == dtype_of<Number>;
+    if (!direct && m <= std::min(kFewRows, kernel().rows)) return multiply_few(left, m, n, k, b, c, c_stride, add);
     P* const panel = scratch<P>(Scratch::right, panel_columns() * packed(k));
     for (int64_t j = 0; j < n; j += panel_columns()) {
       const int64_t columns = std::min(panel_columns(), n - j), next = j + columns;
@@ -138,6 +139,7 @@ class GemmBlocks {
   }
 
  private:
+  static constexpr int64_t kFewRows = 8, kFewDepth = 128;
   static constexpr int64_t kPanelsAtOnce = 8, kStepsAtOnce = 16;
 
   const GemmKernel<P>& kernel() const {
@@ -161,6 +163,25 @@ class GemmBlocks {
       set_.pack_bf16(to, width, lanes, k, static_cast<const uint16_t*>(from.data), lane_stride, k_stride);
     else
       set_.pack_f32(to, width, lanes, k, static_cast<const float*>(from.data), lane_stride, k_stride);
+  }
+
+  /// `multiply` for rows of one panel, few of them: each number of b is used hardly more often than it is fetched, so
+  /// it is packed in pieces short enough to be multiplied out of the first-level cache.
+  void multiply_few(const P* left, int64_t m, int64_t n, int64_t k, ConstMatrix b, Number* c, int64_t c_stride,
+                    bool add) const {
+    P* const panel = scratch<P>(Scratch::right, panel_columns() * packed(kFewDepth));
+    for (int64_t j = 0; j < n; j += panel_columns()) {
+      const int64_t columns = std::min(panel_columns(), n - j);
+      for (int64_t l = 0; l < std::max<int64_t>(k, 1); l += kFewDepth) {
+        const int64_t depth = std::min(kFewDepth, k - l), next = l + depth;
+        pack_panel(panel, columns, depth, b.from(l, j));
+        const GemmAhead ahead = next < k ? lines_of(b.from(next, j), columns, std::min(kFewDepth, k - next))
+                                         : lines_of(b.from(0, j + columns), std::min(panel_columns(), n - j - columns),
+                                                    std::min(kFewDepth, k));
+        multiply_panel(left + packed(l) * m, panel, panel_width(columns), m, columns, depth, c + j, c_stride,
+                       add || l > 0, ahead);
+      }
+    }
   }
 
   void multiply_panel(const P* left, const P* panel, int64_t b_stride, int64_t m, int64_t columns, int64_t k, Number* c,
