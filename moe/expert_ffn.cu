@@ -39,6 +39,12 @@ __global__ void weigh(float* dweight, T* dhidden, T* dy, const T* hidden, const 
 
 }  // namespace
 
+void ExpertFfn::Forward::cuda(const Tensor& y, const Operands& operands) { forward_in_steps(y, operands); }
+
+void ExpertFfn::Backward::cuda(Gradients& g, const Tensor& dy, const Operands& operands) {
+  backward_in_steps(g, dy, operands);
+}
+
 void ExpertFfn::Weigh::cuda(const Tensor& dweight, const Tensor& dhidden, const Tensor& dy, const Tensor& hidden,
                             const Tensor& weight, const Tensor& down_bias, const Plan& plan) {
   dweight.zero();

@@ -13,29 +13,35 @@ __m256i first_of_8(int64_t n) {
 __m256i first_of_4(int64_t n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
 
 struct Floats {
+  using Packed = float;
   using Number = float;
-  using Register = __m256;
+  using Operand = __m256;
+  using Sum = __m256;
   static constexpr int64_t kNumbers = 8;
-  static Register zero() { return _mm256_setzero_ps(); }
-  static Register all(float v) { return _mm256_set1_ps(v); }
-  static Register load(const float* p) { return _mm256_loadu_ps(p); }
-  static Register load_some(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_of_8(n)); }
-  static void store(float* p, Register v) { _mm256_storeu_ps(p, v); }
-  static void store_some(float* p, Register v, int64_t n) { _mm256_maskstore_ps(p, first_of_8(n), v); }
-  static Register fma(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
+  static Sum zero() { return _mm256_setzero_ps(); }
+  static Operand all(float v) { return _mm256_set1_ps(v); }
+  static Operand load(const float* p) { return _mm256_loadu_ps(p); }
+  static Sum load_sum(const float* p) { return _mm256_loadu_ps(p); }
+  static Sum load_some(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_of_8(n)); }
+  static void store(float* p, Sum v) { _mm256_storeu_ps(p, v); }
+  static void store_some(float* p, Sum v, int64_t n) { _mm256_maskstore_ps(p, first_of_8(n), v); }
+  static Sum fma(Operand a, Operand b, Sum c) { return _mm256_fmadd_ps(a, b, c); }
 };
 
 struct Doubles {
+  using Packed = double;
   using Number = double;
-  using Register = __m256d;
+  using Operand = __m256d;
+  using Sum = __m256d;
   static constexpr int64_t kNumbers = 4;
-  static Register zero() { return _mm256_setzero_pd(); }
-  static Register all(double v) { return _mm256_set1_pd(v); }
-  static Register load(const double* p) { return _mm256_loadu_pd(p); }
-  static Register load_some(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_of_4(n)); }
-  static void store(double* p, Register v) { _mm256_storeu_pd(p, v); }
-  static void store_some(double* p, Register v, int64_t n) { _mm256_maskstore_pd(p, first_of_4(n), v); }
-  static Register fma(Register a, Register b, Register c) { return _mm256_fmadd_pd(a, b, c); }
+  static Sum zero() { return _mm256_setzero_pd(); }
+  static Operand all(double v) { return _mm256_set1_pd(v); }
+  static Operand load(const double* p) { return _mm256_loadu_pd(p); }
+  static Sum load_sum(const double* p) { return _mm256_loadu_pd(p); }
+  static Sum load_some(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_of_4(n)); }
+  static void store(double* p, Sum v) { _mm256_storeu_pd(p, v); }
+  static void store_some(double* p, Sum v, int64_t n) { _mm256_maskstore_pd(p, first_of_4(n), v); }
+  static Sum fma(Operand a, Operand b, Sum c) { return _mm256_fmadd_pd(a, b, c); }
 };
 
 constexpr int kRows = 6;  // 12 sums, 2 of b and 1 of a: 15 of the 16 registers
@@ -134,10 +140,13 @@ void round_to_bf16_avx2(uint16_t* to, const float* from, int64_t n) {
 
 const GemmInstructions kGemmAvx2 = {
     "avx2",
-    {kRows, Floats::kNumbers, any_tile<Floats, kRows>, pack_avx2},
-    {kRows, Doubles::kNumbers, any_tile<Doubles, kRows>, pack_avx2},
+    {kRows, Floats::kNumbers, any_tile<Floats, kRows>},
+    {kRows, Doubles::kNumbers, any_tile<Doubles, kRows>},
+    pack_avx2,
+    pack_avx2,
     pack_bf16_avx2,
     round_to_bf16_avx2,
+    nullptr,
 };
 
 }  // namespace agon::cpu

@@ -9,14 +9,18 @@ namespace {
 /// A register of four numbers, for any processor. std::fma is exact everywhere, and slow where there is no instruction.
 template <class T>
 struct Four {
+  using Packed = T;
   using Number = T;
   struct Register {
     T v[4];
   };
+  using Operand = Register;
+  using Sum = Register;
   static constexpr int64_t kNumbers = 4;
   static Register zero() { return {}; }
   static Register all(T x) { return {{x, x, x, x}}; }
   static Register load(const T* p) { return {{p[0], p[1], p[2], p[3]}}; }
+  static Register load_sum(const T* p) { return load(p); }
   static Register load_some(const T* p, int64_t n) {
     Register r{};
     for (int64_t i = 0; i < n; ++i) r.v[i] = p[i];
@@ -53,10 +57,13 @@ constexpr int kRows = 4;
 
 const GemmInstructions kGemmGeneric = {
     "generic",
-    {kRows, Four<float>::kNumbers, any_tile<Four<float>, kRows>, pack<float>},
-    {kRows, Four<double>::kNumbers, any_tile<Four<double>, kRows>, pack<double>},
+    {kRows, Four<float>::kNumbers, any_tile<Four<float>, kRows>},
+    {kRows, Four<double>::kNumbers, any_tile<Four<double>, kRows>},
+    pack<float>,
+    pack<double>,
     pack_bf16,
     round_to_bf16,
+    nullptr,
 };
 
 }  // namespace agon::cpu
