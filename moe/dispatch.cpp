@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "autograd/tape.h"
 #include "core/parallel.h"
-#include "ops/cpu/lanes.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -78,20 +79,15 @@ void Dispatch::Combine::cpu(const Tensor& y, const Tensor& rows, const Tensor& w
     T* const out = y.data<T>().data();
     const T* const in = rows.data<const T>().data();
     const A* const factor = weight ? weight.data<const A>().data() : nullptr;
+    const auto& kernels = cpu::row_kernels<T>();
     parallel_ranges(y.shape(0), grain(D), [&](int64_t begin, int64_t end) {
-      constexpr int64_t kColumns = 256;  // of the sums held on the stack
-      A sum[kColumns];
-      for (int64_t t = begin; t < end; ++t)
-        for (int64_t first = 0; first < D; first += kColumns) {
-          const int64_t n = std::min(kColumns, D - first);
-          std::fill_n(sum, n, A(0));
-          for (int32_t i = offset[size_t(t)]; i < offset[size_t(t) + 1]; ++i) {
-            const T* const row = in + row_of_pair[size_t(i)] * D + first;
-            const A w = factor ? factor[i] : A(1);
-            for (int64_t d = 0; d < n; ++d) sum[d] += w * A(row[d]);
-          }
-          for (int64_t d = 0; d < n; ++d) out[t * D + first + d] = T(sum[d]);
-        }
+      std::vector<const T*> summed;
+      for (int64_t t = begin; t < end; ++t) {
+        const int32_t first = offset[size_t(t)], last = offset[size_t(t) + 1];
+        summed.clear();
+        for (int32_t i = first; i < last; ++i) summed.push_back(in + row_of_pair[size_t(i)] * D);
+        kernels.weighted_sum(out + t * D, summed.data(), factor ? factor + first : nullptr, last - first, D);
+      }
     });
   });
 }
@@ -106,6 +102,7 @@ void Dispatch::CombineBackward::cpu(const Tensor& drows, const Tensor& dweight, 
     using A = Accumulator<T>;
     const A* const w = weight.data<const A>().data();
     A* const dw = dweight.data<A>().data();
+    const auto& kernels = cpu::row_kernels<T>();
     parallel_ranges(rows.shape(0), grain(D), [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         T* const to = drows.data<T>().data() + n * D;
@@ -116,8 +113,7 @@ void Dispatch::CombineBackward::cpu(const Tensor& drows, const Tensor& dweight, 
         }
         const T* const from = dy.data<const T>().data() + token_of_pair[size_t(i)] * D;
         const T* const row = rows.data<const T>().data() + n * D;
-        for (int64_t d = 0; d < D; ++d) to[d] = T(w[i] * A(from[d]));
-        dw[i] = cpu::sum_lanes<A>(D, [=](int64_t d) { return A(row[d]) * A(from[d]); });
+        dw[i] = kernels.dot_scale(to, from, row, w[i], D);
       }
     });
   });

@@ -21,6 +21,7 @@ struct Gelu {
   }
 
   struct Forward : Unary<Forward> {
+    static void cpu(const Tensor& y, const Tensor& x);
     template <class A>
     constexpr A operator()(A x) const {
       return x * distribution(x);
@@ -28,6 +29,7 @@ struct Gelu {
   };
   /// dx from dy and x.
   struct Backward : Binary<Backward> {
+    static void cpu(const Tensor& dx, const Tensor& dy, const Tensor& x);
     template <class A>
     constexpr A operator()(A dy, A x) const {
       const A density = A(0.39894228040143267794) * cpu::exp(A(-0.5) * x * x);
@@ -54,6 +56,7 @@ struct Relu {
 
 struct Sigmoid {
   struct Forward : Unary<Forward> {
+    static void cpu(const Tensor& y, const Tensor& x);
     template <class A>
     constexpr A operator()(A x) const {
       return A(1) / (A(1) + cpu::exp(-x));

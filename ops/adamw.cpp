@@ -1,20 +1,12 @@
 #include "ops/adamw.h"
 
-#include <Eigen/Core>
 #include <cmath>
-#include <type_traits>
 
 #include "ops/cpu/map.h"
 
 namespace agon {
 
 namespace {
-
-/// A piece of a tensor in Eigen's vector arithmetic: the compiler alone keeps std::sqrt scalar, for the sake of errno.
-template <class T>
-using Piece =
-    Eigen::Map<std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
-                                  Eigen::Array<T, Eigen::Dynamic, 1>>>;
 
 void update(const Parameter& parameter, const Moments& moments, const AdamWOptions& options, double gradient_scale) {
   visit_accumulator(parameter.master.dtype(), [&]<class A>() {
@@ -26,15 +18,10 @@ void update(const Parameter& parameter, const Moments& moments, const AdamWOptio
     const A* const gradient = parameter.grad.data<const A>().data();
     const bool rounds = parameter.value.dtype() == DType::bf16;
     bf16* const rounded = rounds ? parameter.value.data<bf16>().data() : nullptr;
-    parallel_ranges(parameter.master.size(), cpu::kGrain, [=](int64_t begin, int64_t end) {
-      const int64_t n = end - begin;
-      Piece<A> W(w + begin, n), M(first + begin, n), V(second + begin, n);
-      const auto G = Piece<const A>(gradient + begin, n) * scale;
-      M = c.beta1 * M + c.rest1 * G;
-      V = c.beta2 * V + c.rest2 * G * G;
-      W -= c.rate * (M * c.correction1 / ((V * c.correction2).sqrt() + c.epsilon) + decay * W);
-      if (rounds)
-        for (int64_t i = begin; i < end; ++i) rounded[i] = bf16(w[i]);
+    const auto& kernels = cpu::update_kernels<A>();
+    parallel_ranges(parameter.master.size(), cpu::kGrain, [=, &kernels](int64_t begin, int64_t end) {
+      kernels.adamw(w + begin, first + begin, second + begin, gradient + begin, rounded ? rounded + begin : nullptr, c,
+                    scale, decay, end - begin);
     });
   });
 }

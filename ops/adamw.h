@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "autograd/parameter.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -58,18 +59,16 @@ void adamw(std::span<Parameter* const> parameters, std::span<const Moments> mome
 
 /// The numbers the loops need, in their arithmetic; bias corrections are made in f64.
 template <class A>
-struct AdamWNumbers {
-  A beta1, rest1, beta2, rest2, correction1, correction2, rate, epsilon;
-
+struct AdamWNumbers : cpu::UpdateNumbers<A> {
   explicit AdamWNumbers(const AdamWOptions& o)
-      : beta1(A(o.beta1)),
-        rest1(A(1 - o.beta1)),
-        beta2(A(o.beta2)),
-        rest2(A(1 - o.beta2)),
-        correction1(A(1 / (1 - std::pow(o.beta1, double(o.step))))),
-        correction2(A(1 / (1 - std::pow(o.beta2, double(o.step))))),
-        rate(A(o.rate)),
-        epsilon(A(o.epsilon)) {}
+      : cpu::UpdateNumbers<A>{.beta1 = A(o.beta1),
+                              .rest1 = A(1 - o.beta1),
+                              .beta2 = A(o.beta2),
+                              .rest2 = A(1 - o.beta2),
+                              .correction1 = A(1 / (1 - std::pow(o.beta1, double(o.step)))),
+                              .correction2 = A(1 / (1 - std::pow(o.beta2, double(o.step)))),
+                              .rate = A(o.rate),
+                              .epsilon = A(o.epsilon)} {}
 };
 
 /// What clips gradients of this norm.

@@ -5,6 +5,7 @@
 
 #include "ops/cpu/lanes.h"
 #include "ops/cpu/map.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -14,9 +15,9 @@ double square_sum(const Tensor& t) {
   return visit_accumulator(t.dtype(), [&]<class A>() {
     const A* const in = t.data<const A>().data();
     std::vector<double> partial(size_t((t.size() + cpu::kGrain - 1) / cpu::kGrain));
+    const auto& kernels = cpu::update_kernels<A>();
     parallel_ranges(t.size(), cpu::kGrain, [&](int64_t begin, int64_t end) {
-      partial[size_t(begin / cpu::kGrain)] = cpu::sum_lanes<double>(
-          end - begin, [from = in + begin](int64_t i) { return double(from[i]) * double(from[i]); });
+      partial[size_t(begin / cpu::kGrain)] = kernels.square_sum(in + begin, end - begin);
     });
     double sum = 0;
     for (double s : partial) sum += s;

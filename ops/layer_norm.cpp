@@ -1,47 +1,26 @@
 #include "ops/layer_norm.h"
 
-#include <cmath>
-
 #include "ops/cpu/column_sums.h"
-#include "ops/cpu/lanes.h"
+#include "ops/cpu/gains.h"
 #include "ops/cpu/map.h"
+#include "ops/cpu/rows.h"
 #include "ops/elementwise.h"
 #include "ops/parameter_gradient.h"
 
 namespace agon {
 
-namespace {
-
-/// A row of y and its two statistics from a row of x.
-template <class T, class G, class A = Accumulator<T>>
-void norm_row(T* y, A* statistics, const T* x, const G* gain, const G* bias, double epsilon, int64_t width) {
-  const A mean = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(x[i]); }) / A(width);
-  const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return (A(x[i]) - mean) * (A(x[i]) - mean); });
-  const A r = A(1) / std::sqrt(squares / A(width) + A(epsilon));
-  statistics[0] = mean;
-  statistics[1] = r;
-  if (bias)
-    for (int64_t i = 0; i < width; ++i) y[i] = T((A(x[i]) - mean) * r * A(gain[i]) + A(bias[i]));
-  else
-    for (int64_t i = 0; i < width; ++i) y[i] = T((A(x[i]) - mean) * r * A(gain[i]));
-}
-
-}  // namespace
-
 void LayerNorm::Forward::cpu(const Tensor& y, const Tensor& statistics, const Tensor& x, const Tensor& gain,
                              const Tensor& bias, double epsilon) {
   visit_float(x.dtype(), [&]<class T>() {
-    visit_float(gain.dtype(), [&]<class G>() {
-      using A = Accumulator<T>;
-      const int64_t width = x.shape(-1);
-      const T* const in = x.data<const T>().data();
-      const G* const gains = gain.data<const G>().data();
-      const G* const biases = bias ? bias.data<const G>().data() : nullptr;
-      A* const saved = statistics.data<A>().data();
-      T* const out = y.data<T>().data();
-      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        norm_row(out + n * width, saved + 2 * n, in + n * width, gains, biases, epsilon, width);
-      });
+    using A = Accumulator<T>;
+    const int64_t width = x.shape(-1);
+    const cpu::Gains<A> gains(gain), biases(bias);
+    const T* const in = x.data<const T>().data();
+    A* const saved = statistics.data<A>().data();
+    T* const out = y.data<T>().data();
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape().rows(), width, [=, &rows, &gains, &biases](int64_t n) {
+      rows.layer_norm(out + n * width, saved + 2 * n, in + n * width, gains.data(), biases.data(), A(epsilon), width);
     });
   });
 }
@@ -49,19 +28,19 @@ void LayerNorm::Forward::cpu(const Tensor& y, const Tensor& statistics, const Te
 void LayerNorm::Sum::cpu(const Tensor& sum, const Tensor& y, const Tensor& statistics, const Tensor& x,
                          const Tensor& residual, const Tensor& gain, const Tensor& bias, double epsilon) {
   visit_float(x.dtype(), [&]<class T>() {
-    visit_float(gain.dtype(), [&]<class G>() {
-      const int64_t width = x.shape(-1);
-      const T* const left = x.data<const T>().data();
-      const T* const right = residual.data<const T>().data();
-      const G* const gains = gain.data<const G>().data();
-      const G* const biases = bias ? bias.data<const G>().data() : nullptr;
-      Accumulator<T>* const saved = statistics.data<Accumulator<T>>().data();
-      T* const sums = sum.data<T>().data();
-      T* const out = y.data<T>().data();
-      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        cpu::add_row(sums + n * width, left + n * width, right + n * width, width);
-        norm_row(out + n * width, saved + 2 * n, sums + n * width, gains, biases, epsilon, width);
-      });
+    using A = Accumulator<T>;
+    const int64_t width = x.shape(-1);
+    const cpu::Gains<A> gains(gain), biases(bias);
+    const T* const left = x.data<const T>().data();
+    const T* const right = residual.data<const T>().data();
+    A* const saved = statistics.data<A>().data();
+    T* const sums = sum.data<T>().data();
+    T* const out = y.data<T>().data();
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape().rows(), width, [=, &rows, &gains, &biases](int64_t n) {
+      T* const row = sums + n * width;
+      cpu::add_row(row, left + n * width, right + n * width, width);
+      rows.layer_norm(out + n * width, saved + 2 * n, row, gains.data(), biases.data(), A(epsilon), width);
     });
   });
 }
@@ -69,24 +48,17 @@ void LayerNorm::Sum::cpu(const Tensor& sum, const Tensor& y, const Tensor& stati
 void LayerNorm::Input::cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& statistics,
                            const Tensor& gain) {
   visit_float(x.dtype(), [&]<class T>() {
-    visit_float(gain.dtype(), [&]<class G>() {
-      using A = Accumulator<T>;
-      const int64_t width = x.shape(-1);
-      const T* const in = x.data<const T>().data();
-      const T* const slope = dy.data<const T>().data();
-      const G* const gains = gain.data<const G>().data();
-      const A* const saved = statistics.data<const A>().data();
-      T* const out = dx.data<T>().data();
-      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        const T *const row = in + n * width, *const d = slope + n * width;
-        const A mean = saved[2 * n], r = saved[2 * n + 1];
-        const A even = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(d[i]) * A(gains[i]); }) / A(width);
-        const A along =
-            cpu::sum_lanes<A>(width, [=](int64_t i) { return A(d[i]) * A(gains[i]) * ((A(row[i]) - mean) * r); }) /
-            A(width);
-        for (int64_t i = 0; i < width; ++i)
-          out[n * width + i] = T(r * (A(d[i]) * A(gains[i]) - even - (A(row[i]) - mean) * r * along));
-      });
+    using A = Accumulator<T>;
+    const int64_t width = x.shape(-1);
+    const cpu::Gains<A> gains(gain);
+    const T* const in = x.data<const T>().data();
+    const T* const slope = dy.data<const T>().data();
+    const A* const saved = statistics.data<const A>().data();
+    T* const out = dx.data<T>().data();
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape().rows(), width, [=, &rows, &gains](int64_t n) {
+      rows.layer_norm_backward(out + n * width, slope + n * width, in + n * width, gains.data(), saved[2 * n],
+                               saved[2 * n + 1], width);
     });
   });
 }
@@ -99,9 +71,9 @@ void LayerNorm::Gain::cpu(const Tensor& dgain, bool add, const Tensor& dy, const
       const T* const in = x.data<const T>().data();
       const T* const slope = dy.data<const T>().data();
       const A* const saved = statistics.data<const A>().data();
-      cpu::column_sums<A>(dgain.data<G>().data(), add, x.shape().rows(), width, [=](int64_t n, A* sums) {
-        const A mean = saved[2 * n], r = saved[2 * n + 1];
-        for (int64_t i = 0; i < width; ++i) sums[i] += A(slope[n * width + i]) * ((A(in[n * width + i]) - mean) * r);
+      const auto& rows = cpu::row_kernels<T>();
+      cpu::column_sums<A>(dgain.data<G>().data(), add, x.shape().rows(), width, [=, &rows](int64_t n, A* sums) {
+        rows.add_gain(sums, slope + n * width, in + n * width, saved[2 * n], saved[2 * n + 1], width);
       });
     });
   });
@@ -126,8 +98,8 @@ void check_gain(const char* name, const Tensor& x, const Tensor& gain, const Ten
   check(x.shape().rank() >= 1 && gain.size() == x.shape(-1) &&
             (!bias || (bias.size() == gain.size() && bias.dtype() == gain.dtype())) &&
             (gain.dtype() == x.dtype() || gain.dtype() == accumulator_dtype(x.dtype())),
-        name, ": expected gain and bias of ", x.dtype(), " or both f32 for each column of x ", x.shape(),
-        ", got gain ", gain.dtype(), ' ', gain.shape(), " and bias ", bias.dtype(), ' ', bias.shape());
+        name, ": expected gain and bias of ", x.dtype(), " or both f32 for each column of x ", x.shape(), ", got gain ",
+        gain.dtype(), ' ', gain.shape(), " and bias ", bias.dtype(), ' ', bias.shape());
 }
 
 Tensor recorded(const Tensor& y, const Tensor& x, const Tensor& gain, const Tensor& bias, const Tensor& statistics) {

@@ -1,41 +1,26 @@
 #include "ops/rms_norm.h"
 
-#include <cmath>
-
 #include "ops/cpu/column_sums.h"
-#include "ops/cpu/lanes.h"
+#include "ops/cpu/gains.h"
 #include "ops/cpu/map.h"
+#include "ops/cpu/rows.h"
 #include "ops/elementwise.h"
 #include "ops/parameter_gradient.h"
 
 namespace agon {
 
-namespace {
-
-/// A row of y from a row of x. Gives the row's statistic.
-template <class T, class G, class A = Accumulator<T>>
-A norm_row(T* y, const T* x, const G* gain, double epsilon, int64_t width) {
-  const A squares = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(x[i]) * A(x[i]); });
-  const A r = A(1) / std::sqrt(squares / A(width) + A(epsilon));
-  for (int64_t i = 0; i < width; ++i) y[i] = T(A(x[i]) * r * A(gain[i]));
-  return r;
-}
-
-}  // namespace
-
 void RmsNorm::Forward::cpu(const Tensor& y, const Tensor& inverse, const Tensor& x, const Tensor& gain,
                            double epsilon) {
   visit_float(x.dtype(), [&]<class T>() {
-    visit_float(gain.dtype(), [&]<class G>() {
-      using A = Accumulator<T>;
-      const int64_t width = x.shape(-1);
-      const T* const in = x.data<const T>().data();
-      const G* const gains = gain.data<const G>().data();
-      A* const statistics = inverse.data<A>().data();
-      T* const out = y.data<T>().data();
-      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        statistics[n] = norm_row(out + n * width, in + n * width, gains, epsilon, width);
-      });
+    using A = Accumulator<T>;
+    const int64_t width = x.shape(-1);
+    const cpu::Gains<A> gains(gain);
+    const T* const in = x.data<const T>().data();
+    A* const statistics = inverse.data<A>().data();
+    T* const out = y.data<T>().data();
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape().rows(), width, [=, &rows, &gains](int64_t n) {
+      statistics[n] = rows.rms_norm(out + n * width, in + n * width, gains.data(), A(epsilon), width);
     });
   });
 }
@@ -43,18 +28,18 @@ void RmsNorm::Forward::cpu(const Tensor& y, const Tensor& inverse, const Tensor&
 void RmsNorm::Sum::cpu(const Tensor& sum, const Tensor& y, const Tensor& inverse, const Tensor& x,
                        const Tensor& residual, const Tensor& gain, double epsilon) {
   visit_float(x.dtype(), [&]<class T>() {
-    visit_float(gain.dtype(), [&]<class G>() {
-      const int64_t width = x.shape(-1);
-      const T* const left = x.data<const T>().data();
-      const T* const right = residual.data<const T>().data();
-      const G* const gains = gain.data<const G>().data();
-      Accumulator<T>* const statistics = inverse.data<Accumulator<T>>().data();
-      T* const sums = sum.data<T>().data();
-      T* const out = y.data<T>().data();
-      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        cpu::add_row(sums + n * width, left + n * width, right + n * width, width);
-        statistics[n] = norm_row(out + n * width, sums + n * width, gains, epsilon, width);
-      });
+    using A = Accumulator<T>;
+    const int64_t width = x.shape(-1);
+    const cpu::Gains<A> gains(gain);
+    const T* const left = x.data<const T>().data();
+    const T* const right = residual.data<const T>().data();
+    A* const statistics = inverse.data<A>().data();
+    T* const sums = sum.data<T>().data();
+    T* const out = y.data<T>().data();
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape().rows(), width, [=, &rows, &gains](int64_t n) {
+      cpu::add_row(sums + n * width, left + n * width, right + n * width, width);
+      statistics[n] = rows.rms_norm(out + n * width, sums + n * width, gains.data(), A(epsilon), width);
     });
   });
 }
@@ -62,21 +47,16 @@ void RmsNorm::Sum::cpu(const Tensor& sum, const Tensor& y, const Tensor& inverse
 void RmsNorm::Input::cpu(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& inverse,
                          const Tensor& gain) {
   visit_float(x.dtype(), [&]<class T>() {
-    visit_float(gain.dtype(), [&]<class G>() {
-      using A = Accumulator<T>;
-      const int64_t width = x.shape(-1);
-      const T* const in = x.data<const T>().data();
-      const T* const slope = dy.data<const T>().data();
-      const G* const gains = gain.data<const G>().data();
-      const A* const statistics = inverse.data<const A>().data();
-      T* const out = dx.data<T>().data();
-      cpu::each_row(x.shape().rows(), width, [=](int64_t n) {
-        const T *const row = in + n * width, *const d = slope + n * width;
-        const A r = statistics[n];
-        const A dot = cpu::sum_lanes<A>(width, [=](int64_t i) { return A(d[i]) * A(gains[i]) * A(row[i]); });
-        const A along = dot * r * r / A(width);
-        for (int64_t i = 0; i < width; ++i) out[n * width + i] = T(r * (A(d[i]) * A(gains[i]) - A(row[i]) * along));
-      });
+    using A = Accumulator<T>;
+    const int64_t width = x.shape(-1);
+    const cpu::Gains<A> gains(gain);
+    const T* const in = x.data<const T>().data();
+    const T* const slope = dy.data<const T>().data();
+    const A* const statistics = inverse.data<const A>().data();
+    T* const out = dx.data<T>().data();
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape().rows(), width, [=, &rows, &gains](int64_t n) {
+      rows.rms_norm_backward(out + n * width, slope + n * width, in + n * width, gains.data(), statistics[n], width);
     });
   });
 }
@@ -89,9 +69,9 @@ void RmsNorm::Gain::cpu(const Tensor& dgain, bool add, const Tensor& dy, const T
       const T* const in = x.data<const T>().data();
       const T* const slope = dy.data<const T>().data();
       const A* const statistics = inverse.data<const A>().data();
-      cpu::column_sums<A>(dgain.data<G>().data(), add, x.shape().rows(), width, [=](int64_t n, A* sums) {
-        const A r = statistics[n];
-        for (int64_t i = 0; i < width; ++i) sums[i] += A(slope[n * width + i]) * (A(in[n * width + i]) * r);
+      const auto& rows = cpu::row_kernels<T>();
+      cpu::column_sums<A>(dgain.data<G>().data(), add, x.shape().rows(), width, [=, &rows](int64_t n, A* sums) {
+        rows.add_gain(sums, slope + n * width, in + n * width, A(0), statistics[n], width);
       });
     });
   });

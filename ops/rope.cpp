@@ -5,6 +5,7 @@
 
 #include "autograd/tape.h"
 #include "ops/cpu/map.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -53,16 +54,12 @@ void Rope::Forward::cpu(const Tensor& y, const Tensor& x, const Tensor& position
     const A sign = A(direction);
     const T* const in = x.data<const T>().data();
     T* const out = y.data<T>().data();
-    cpu::each_row(x.shape(0), heads * half * 2, [&angles, heads, half, sign, in, out](int64_t t) {
+    const auto& rows = cpu::row_kernels<T>();
+    cpu::each_row(x.shape(0), heads * half * 2, [=, &angles, &rows](int64_t t) {
       const A *const cosine = angles.of(t), *const sine = cosine + half;
       for (int64_t h = 0; h < heads; ++h) {
-        const T *const a = in + (t * heads + h) * half * 2, *const b = a + half;
-        T *const first = out + (t * heads + h) * half * 2, *const second = first + half;
-        for (int64_t i = 0; i < half; ++i) {
-          const A u = A(a[i]), v = A(b[i]), s = sign * sine[i];
-          first[i] = T(u * cosine[i] - v * s);
-          second[i] = T(v * cosine[i] + u * s);
-        }
+        const int64_t at = (t * heads + h) * half * 2;
+        rows.rotate(out + at, out + at + half, in + at, in + at + half, cosine, sine, sign, half);
       }
     });
   });

@@ -4,6 +4,8 @@
 #include <limits>
 
 #include "core/tensor.h"
+#include "ops/cpu/exp.h"
+#include "ops/cpu/rows.h"
 
 namespace agon::cpu {
 
@@ -15,29 +17,23 @@ struct SoftmaxSum {
 
   template <class T>
   void take(const T* row, int64_t n) {
-    A highest = maximum;
-    for (int64_t v = 0; v < n; ++v) highest = A(row[v]) > highest ? A(row[v]) : highest;
-    A partial[kLanes] = {};  // several sums at once, always added up in the same way
-    for (int64_t v = 0; v < n; ++v) partial[v % kLanes] += std::exp(A(row[v]) - highest);
-    for (int64_t step = kLanes / 2; step > 0; step /= 2)
-      for (int64_t i = 0; i < step; ++i) partial[i] += partial[i + step];
-    sum = (sum > 0 ? sum * std::exp(maximum - highest) : sum) + partial[0];
+    const auto& rows = row_kernels<T>();
+    const A highest = rows.max(maximum, row, A(1), n);
+    sum = (sum > 0 ? sum * exp(maximum - highest) : sum) + rows.exp_sum(row, highest, n);
     maximum = highest;
   }
   /// -log softmax of a class with this logit, without the cancellation that log(sum of exp) - logit would bring.
   A loss(A logit) const { return maximum - logit + std::log(sum); }
-
- private:
-  static constexpr int64_t kLanes = 8;
 };
 
 /// gradient[v] = (softmax[v] - [v == label]) * scale for the classes [0, n) of the row or of one chunk of it: the
 /// gradient of scale * loss. May run in place.
 template <class T, class A>
 void cross_entropy_gradient(T* gradient, const T* row, int64_t n, const SoftmaxSum<A>& sum, int64_t label, A scale) {
-  const A inverse = A(1) / sum.sum;
-  for (int64_t v = 0; v < n; ++v)
-    gradient[v] = T((std::exp(A(row[v]) - sum.maximum) * inverse - A(v == label)) * scale);
+  const bool here = label >= 0 && label < n;
+  const A inverse = A(1) / sum.sum, logit = here ? A(row[label]) : A(0);
+  row_kernels<T>().exp_scaled(gradient, row, sum.maximum, inverse, scale, n);
+  if (here) gradient[label] = T((exp(logit - sum.maximum) * inverse - A(1)) * scale);
 }
 
 /// Throws UserError unless every target is below the number of classes.

@@ -67,6 +67,16 @@ template <class N, int K>
   return each_part<N, K>([&](int i) { return b.part[i] < a.part[i] ? b.part[i] : a.part[i]; });
 }
 
+inline float root(float x) { return __builtin_sqrtf(x); }
+inline double root(double x) { return __builtin_sqrt(x); }
+template <class N, int K>
+inline Lanes<N, K> root(const Lanes<N, K>& v) {
+  Lanes<N, K> r;
+  for (int i = 0; i < Lanes<N, K>::kParts; ++i)
+    for (int j = 0; j < Lanes<N, K>::kNumbers; ++j) r.part[i][j] = root(v.part[i][j]);
+  return r;
+}
+
 /// The elements of a row from `at` on: K, or the last `count`, fewer than 16.
 template <int K>
 struct Whole {
@@ -164,16 +174,25 @@ struct StorageOf<bf16> {
   using type = uint16_t;
 };
 
+/// One number of a row.
+template <class N>
+inline N number(const N* p, int64_t i) {
+  return p[i];
+}
+inline float number(const bf16* p, int64_t i) {
+  return __builtin_bit_cast(float, uint32_t(reinterpret_cast<const uint16_t*>(p)[i]) << 16);
+}
+
 /// Zeros behind the last.
 template <class T>
-inline auto load(const T* p, Rest rest) {
+[[gnu::noinline]] auto load(const T* p, Rest rest) {
   using S = typename StorageOf<T>::type;
   S all[kLanes] = {};
   for (int64_t j = 0; j < rest.count; ++j) all[j] = (reinterpret_cast<const S*>(p) + rest.at)[j];
   return load(reinterpret_cast<const T*>(all), Whole<kLanes>{0});
 }
 template <class T, class N>
-inline void store(T* p, Rest rest, const Lanes<N, kLanes>& v) {
+[[gnu::noinline]] void store(T* p, Rest rest, const Lanes<N, kLanes>& v) {
   using S = typename StorageOf<T>::type;
   S all[kLanes];
   store(reinterpret_cast<T*>(all), Whole<kLanes>{0}, v);
@@ -186,11 +205,29 @@ template <class N, int K>
   return v;
 }
 template <class N>
-inline Lanes<N, kLanes> fill(const Lanes<N, kLanes>& v, Rest rest, N behind) {
+[[gnu::noinline]] Lanes<N, kLanes> fill(const Lanes<N, kLanes>& v, Rest rest, N behind) {
   N lanes[kLanes];
   store(lanes, Whole<kLanes>{0}, v);
   for (int64_t j = rest.count; j < kLanes; ++j) lanes[j] = behind;
   return load(lanes, Whole<kLanes>{0});
+}
+
+/// f32 numbers as doubles.
+template <int K>
+[[gnu::always_inline]] inline Lanes<double, K> wide(const Lanes<float, K>& v) {
+  typedef float HalfRegister __attribute__((vector_size(kRegisterBytes / 2)));
+  constexpr int kEach = Lanes<double, K>::kNumbers;
+  float numbers[K];
+  store(numbers, Whole<K>{0}, v);
+  return each_part<double, K>([&](int i) {
+    HalfRegister h;
+    __builtin_memcpy(&h, numbers + i * kEach, sizeof h);
+    return __builtin_convertvector(h, Register<double>);
+  });
+}
+template <int K>
+[[gnu::always_inline]] inline Lanes<double, K> wide(const Lanes<double, K>& v) {
+  return v;
 }
 
 /// Calls f for all elements of a row, in order.

@@ -23,5 +23,13 @@ template <>
 const RowKernels<double>& row_kernels<double>() {
   return kRowsDouble;
 }
+template <>
+const UpdateKernels<float>& update_kernels<float>() {
+  return widest().update;
+}
+template <>
+const UpdateKernels<double>& update_kernels<double>() {
+  return kUpdateDouble;
+}
 
 }  // namespace agon::cpu

@@ -9,6 +9,11 @@ constexpr int kRegisterBytes = 32;
 namespace agon::cpu {
 namespace {
 
+template <int K>
+Lanes<float, K> root(const Lanes<float, K>& v) {
+  return each_part<float, K>([&](int i) { return _mm256_sqrt_ps(v.part[i]); });
+}
+
 // The instructions give their second operand unless the comparison holds.
 template <int K>
 Lanes<float, K> larger(const Lanes<float, K>& a, const Lanes<float, K>& b) {
@@ -26,6 +31,6 @@ Lanes<float, K> smaller(const Lanes<float, K>& a, const Lanes<float, K>& b) {
 
 namespace agon::cpu {
 
-const RowInstructions kRowsAvx2 = {"avx2", kernels<float>(), kernels<bf16>()};
+const RowInstructions kRowsAvx2 = {"avx2", kernels<float>(), kernels<bf16>(), update_kernels_of<float>()};
 
 }  // namespace agon::cpu

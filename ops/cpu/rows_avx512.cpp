@@ -20,9 +20,15 @@ void store(float* p, Rest rest, const Lanes<float, kLanes>& v) {
 Lanes<float, kLanes> fill(const Lanes<float, kLanes>& v, Rest rest, float behind) {
   return {{_mm512_mask_blend_ps(first(rest.count), _mm512_set1_ps(behind), v.part[0])}};
 }
+constexpr __mmask16 kAllOf16 = 0xffff;
+
+template <int K>
+Lanes<float, K> root(const Lanes<float, K>& v) {
+  return each_part<float, K>([&](int i) { return _mm512_maskz_sqrt_ps(kAllOf16, v.part[i]); });
+}
+
 // The instructions give their second operand unless the comparison holds. With a mask, because g++ 12 finds the plain
 // ones' own code uninitialised.
-constexpr __mmask16 kAllOf16 = 0xffff;
 template <int K>
 Lanes<float, K> larger(const Lanes<float, K>& a, const Lanes<float, K>& b) {
   return each_part<float, K>([&](int i) { return _mm512_maskz_max_ps(kAllOf16, b.part[i], a.part[i]); });
@@ -39,6 +45,6 @@ Lanes<float, K> smaller(const Lanes<float, K>& a, const Lanes<float, K>& b) {
 
 namespace agon::cpu {
 
-const RowInstructions kRowsAvx512 = {"avx512", kernels<float>(), kernels<bf16>()};
+const RowInstructions kRowsAvx512 = {"avx512", kernels<float>(), kernels<bf16>(), update_kernels_of<float>()};
 
 }  // namespace agon::cpu

@@ -2,9 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "ops/cpu/exp.h"
@@ -19,12 +21,18 @@ namespace {
 // Below, at and above the sixteen lanes.
 const int64_t kLengths[] = {0, 1, 3, 15, 16, 17, 31, 64, 100, 257};
 
-/// Draws, with what is awkward among them.
 template <class T>
-std::vector<T> row(int64_t n, uint64_t seed) {
+std::vector<T> finite_row(int64_t n, uint64_t seed) {
   const Tensor drawn = random({n}, seed, 3, DType::f32);
   std::vector<T> x;
   for (const float v : drawn.data<const float>()) x.push_back(T(v));
+  return x;
+}
+
+/// Draws, with what is awkward among them.
+template <class T>
+std::vector<T> row(int64_t n, uint64_t seed) {
+  std::vector<T> x = finite_row<T>(n, seed);
   const float awkward[] = {0.f, -0.f, 90.f, -110.f, 1e-40f, std::numeric_limits<float>::infinity()};
   for (int64_t i = 20; i < n; i += 13) x[size_t(i)] = T(awkward[size_t(i + int64_t(seed)) % 6]);
   return x;
@@ -62,7 +70,7 @@ void check_sets(F&& f, Expected&& expected) {
       have.clear();
       have_numbers.clear();
       f(kernels, n, have, have_numbers);
-      INFO(name, " ", dtype_of<T>, " n ", n);
+      INFO(std::string(name), " ", dtype_of<T>, " n ", n);
       CHECK(same(have, want));
       CHECK(same(have_numbers, want_numbers));
     });
@@ -134,19 +142,219 @@ TEST_CASE_TEMPLATE("rows: every instruction set gives the bits of the loop numbe
           for (const Numbers* more : {&p, &q, &s}) out.insert(out.end(), more->begin(), more->end());
         });
   }
-  SUBCASE("dot, scale") {
+  SUBCASE("sigmoid, exp_scaled, exp_sum") {
+    check_sets<T>(
+        [=](const Kernels& k, int64_t n, Row& y, Numbers& sum) {
+          const Row x = row<T>(n, 1);
+          y.resize(x.size() * 2);
+          k.sigmoid(y.data(), x.data(), n);
+          k.exp_scaled(y.data() + n, x.data(), top, mean, factor, n);
+          sum = {k.exp_sum(x.data(), top, n)};
+        },
+        [=](int64_t n, Row& y, Numbers& sum) {
+          const Row x = row<T>(n, 1);
+          for (const T v : x) y.push_back(T(A(1) / (A(1) + cpu::exp(-A(v)))));
+          for (const T v : x) y.push_back(T(cpu::exp(A(v) - top) * mean * factor));
+          sum = {cpu::sum_lanes<A>(n, [&](int64_t i) { return cpu::exp(A(x[size_t(i)]) - top); })};
+        });
+  }
+  SUBCASE("softmax and its gradient") {
+    check_sets<T>(
+        [](const Kernels& k, int64_t n, Row& y, Numbers&) {
+          const Row x = finite_row<T>(n, 1), dy = finite_row<T>(n, 2);
+          y.resize(x.size() * 2);
+          k.softmax(y.data(), x.data(), n);
+          k.softmax_backward(y.data() + n, dy.data(), y.data(), n);
+        },
+        [](int64_t n, Row& y, Numbers&) {
+          const Row x = finite_row<T>(n, 1), dy = finite_row<T>(n, 2);
+          const A highest =
+              cpu::max_lanes<A>(-std::numeric_limits<A>::infinity(), n, [&](int64_t i) { return A(x[size_t(i)]); });
+          const A inverse = A(1) / cpu::sum_lanes<A>(n, [&](int64_t i) { return cpu::exp(A(x[size_t(i)]) - highest); });
+          for (const T v : x) y.push_back(T(cpu::exp(A(v) - highest) * inverse));
+          if (n == 0) return;
+          const A base = A(dy[size_t(std::ranges::max_element(y, {}, [](T v) { return A(v); }) - y.begin())]);
+          const auto slope = [&](int64_t i) { return A(dy[size_t(i)]) - base; };
+          const A middle = cpu::sum_lanes<A>(n, [&](int64_t i) { return A(y[size_t(i)]) * slope(i); });
+          for (int64_t i = 0; i < n; ++i) y.push_back(T(A(y[size_t(i)]) * (slope(i) - middle)));
+        });
+  }
+  SUBCASE("rms_norm and its gradients") {
+    check_sets<T>(
+        [=](const Kernels& k, int64_t n, Row& y, Numbers& out) {
+          const Row x = finite_row<T>(n, 1), dy = finite_row<T>(n, 2);
+          const Numbers gain = finite_row<A>(n, 3);
+          out = finite_row<A>(n, 4);
+          y.resize(x.size() * 2);
+          const A r = k.rms_norm(y.data(), x.data(), gain.data(), A(1e-5), n);
+          k.rms_norm_backward(y.data() + n, dy.data(), x.data(), gain.data(), r, n);
+          k.add_gain(out.data(), dy.data(), x.data(), A(0), r, n);
+          out.push_back(r);
+        },
+        [=](int64_t n, Row& y, Numbers& out) {
+          const Row x = finite_row<T>(n, 1), dy = finite_row<T>(n, 2);
+          const Numbers gain = finite_row<A>(n, 3);
+          out = finite_row<A>(n, 4);
+          const auto at = [&](int64_t i) { return A(x[size_t(i)]); };
+          const auto slope = [&](int64_t i) { return A(dy[size_t(i)]) * gain[size_t(i)]; };
+          const A squares = cpu::sum_lanes<A>(n, [&](int64_t i) { return at(i) * at(i); });
+          const A r = A(1) / std::sqrt(squares / A(n) + A(1e-5));
+          for (int64_t i = 0; i < n; ++i) y.push_back(T(at(i) * r * gain[size_t(i)]));
+          const A along = cpu::sum_lanes<A>(n, [&](int64_t i) { return slope(i) * at(i); }) * r * r / A(n);
+          for (int64_t i = 0; i < n; ++i) y.push_back(T(r * (slope(i) - at(i) * along)));
+          for (int64_t i = 0; i < n; ++i) out[size_t(i)] += A(dy[size_t(i)]) * (at(i) * r);
+          out.push_back(r);
+        });
+  }
+  SUBCASE("layer_norm and its gradients") {
+    check_sets<T>(
+        [=](const Kernels& k, int64_t n, Row& y, Numbers& out) {
+          const Row x = finite_row<T>(n, 1), dy = finite_row<T>(n, 2);
+          const Numbers gain = finite_row<A>(n, 3), bias = finite_row<A>(n, 5);
+          out = finite_row<A>(n, 4);
+          A statistics[2];
+          y.resize(x.size() * 3);
+          k.layer_norm(y.data(), statistics, x.data(), gain.data(), bias.data(), A(1e-5), n);
+          k.layer_norm(y.data() + n, statistics, x.data(), gain.data(), nullptr, A(1e-5), n);
+          k.layer_norm_backward(y.data() + 2 * n, dy.data(), x.data(), gain.data(), statistics[0], statistics[1], n);
+          k.add_gain(out.data(), dy.data(), x.data(), statistics[0], statistics[1], n);
+          out.insert(out.end(), statistics, statistics + 2);
+        },
+        [=](int64_t n, Row& y, Numbers& out) {
+          const Row x = finite_row<T>(n, 1), dy = finite_row<T>(n, 2);
+          const Numbers gain = finite_row<A>(n, 3), bias = finite_row<A>(n, 5);
+          out = finite_row<A>(n, 4);
+          const auto at = [&](int64_t i) { return A(x[size_t(i)]); };
+          const auto slope = [&](int64_t i) { return A(dy[size_t(i)]) * gain[size_t(i)]; };
+          const A m = cpu::sum_lanes<A>(n, at) / A(n);
+          const A squares = cpu::sum_lanes<A>(n, [&](int64_t i) { return (at(i) - m) * (at(i) - m); });
+          const A r = A(1) / std::sqrt(squares / A(n) + A(1e-5));
+          const auto normed = [&](int64_t i) { return (at(i) - m) * r; };
+          for (int64_t i = 0; i < n; ++i) y.push_back(T(normed(i) * gain[size_t(i)] + bias[size_t(i)]));
+          for (int64_t i = 0; i < n; ++i) y.push_back(T(normed(i) * gain[size_t(i)]));
+          const A even = cpu::sum_lanes<A>(n, slope) / A(n);
+          const A along = cpu::sum_lanes<A>(n, [&](int64_t i) { return slope(i) * normed(i); }) / A(n);
+          for (int64_t i = 0; i < n; ++i) y.push_back(T(r * (slope(i) - even - normed(i) * along)));
+          for (int64_t i = 0; i < n; ++i) out[size_t(i)] += A(dy[size_t(i)]) * normed(i);
+          out.insert(out.end(), {m, r});
+        });
+  }
+  SUBCASE("rotate, in place") {
+    check_sets<T>(
+        [](const Kernels& k, int64_t n, Row& y, Numbers&) {
+          y = row<T>(2 * n, 1);
+          k.rotate(y.data(), y.data() + n, y.data(), y.data() + n, row<A>(n, 2).data(), row<A>(n, 3).data(), A(-1), n);
+        },
+        [](int64_t n, Row& y, Numbers&) {
+          const Row x = row<T>(2 * n, 1);
+          const Numbers cosine = row<A>(n, 2), sine = row<A>(n, 3);
+          y.resize(x.size());
+          for (size_t i = 0; i < cosine.size(); ++i) {
+            const A u = A(x[i]), v = A(x[cosine.size() + i]), c = cosine[i], s = A(-1) * sine[i];
+            y[i] = T(u * c - v * s);
+            y[cosine.size() + i] = T(v * c + u * s);
+          }
+        });
+  }
+  SUBCASE("dot, scale, dot_scale") {
     check_sets<T>(
         [=](const Kernels& k, int64_t n, Row& y, Numbers& sum) {
           y = row<T>(n, 1);
-          sum = {k.dot(y.data(), row<T>(n, 8).data(), n)};
+          const Row b = row<T>(n, 8);
+          sum = {k.dot(y.data(), b.data(), n)};
           k.scale(y.data(), y.data(), factor, n);
+          sum.push_back(k.dot_scale(y.data(), y.data(), b.data(), mean, n));
         },
         [=](int64_t n, Row& y, Numbers& sum) {
-          const Row a = row<T>(n, 1), b = row<T>(n, 8);
-          sum = {cpu::sum_lanes<A>(n, [&](int64_t i) { return A(a[size_t(i)]) * A(b[size_t(i)]); })};
-          for (const T v : a) y.push_back(T(A(v) * factor));
+          y = row<T>(n, 1);
+          const Row b = row<T>(n, 8);
+          const auto term = [&](int64_t i) { return A(y[size_t(i)]) * A(b[size_t(i)]); };
+          sum = {cpu::sum_lanes<A>(n, term)};
+          for (T& v : y) v = T(A(v) * factor);
+          sum.push_back(cpu::sum_lanes<A>(n, term));
+          for (T& v : y) v = T(A(v) * mean);
         });
   }
+  SUBCASE("weighted_sum") {
+    for (const int64_t count : {0, 1, 3})
+      for (const bool weighted : {true, false}) {
+        const A weight[] = {factor, mean, top};
+        check_sets<T>(
+            [&](const Kernels& k, int64_t n, Row& y, Numbers&) {
+              const Row rows[] = {row<T>(n, 1), row<T>(n, 2), row<T>(n, 3)};
+              const T* const each[] = {rows[0].data(), rows[1].data(), rows[2].data()};
+              y.resize(size_t(n));
+              k.weighted_sum(y.data(), each, weighted ? weight : nullptr, count, n);
+            },
+            [&](int64_t n, Row& y, Numbers&) {
+              Numbers sums(static_cast<size_t>(n));
+              for (int64_t j = 0; j < count; ++j) {
+                const Row x = row<T>(n, uint64_t(1 + j));
+                for (size_t i = 0; i < x.size(); ++i) sums[i] += weighted ? weight[j] * A(x[i]) : A(x[i]);
+              }
+              for (const A v : sums) y.push_back(T(v));
+            });
+      }
+  }
+}
+
+TEST_CASE("rows: gelu's normal distribution has digits on both sides of 0, the same on every instruction set") {
+  std::vector<float> x, first;
+  for (float v = -14.4f; v < 14.4f; v += 0.001f) x.push_back(v);
+  for (const float v : {0.f, -0.f, 1e-30f, -1e30f, 1e30f}) x.push_back(v);
+  const auto n = int64_t(x.size());
+  const std::vector<float> ones(x.size(), 1);
+  std::vector<float> y(2 * x.size());
+  each_set<float>([&](const char* name, const cpu::RowKernels<float>& kernels) {
+    kernels.gelu(y.data(), x.data(), n);
+    kernels.gelu_backward(y.data() + n, ones.data(), x.data(), n);
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double v = x[i], expected = v * std::erfc(-v / std::sqrt(2.)) / 2;
+      if (std::abs(expected) > 1e-30) worst = std::max(worst, std::abs(double(y[i]) / expected - 1));
+    }
+    INFO(std::string(name));
+    CHECK(worst < 4e-7);
+    if (first.empty()) first = y;
+    CHECK(same(y, first));
+    CHECK(y[x.size() - 2] == 0);
+    CHECK(y[x.size() - 1] == 1e30f);
+  });
+}
+
+TEST_CASE_TEMPLATE("rows: AdamW and the sum of squares, the same on every instruction set", A, float, double) {
+  const cpu::UpdateNumbers<A> c{A(0.9), A(0.1), A(0.95), A(0.05), A(1.7), A(2.3), A(1e-3), A(1e-8)};
+  const A scale = A(0.7), decay = A(0.1);
+  const auto check_kernels = [&](const char* name, const cpu::UpdateKernels<A>& kernels) {
+    for (const int64_t n : kLengths) {
+      INFO(std::string(name), " n ", n);
+      const std::vector<A> g = finite_row<A>(n, 1);
+      std::vector<A> w = finite_row<A>(n, 2), m = finite_row<A>(n, 3), v = finite_row<A>(n, 4), w2, m2, v2;
+      for (A& s : v) s = std::abs(s);
+      w2 = w, m2 = m, v2 = v;
+      std::vector<bf16> rounded(w.size()), rounded2;
+      const bool rounds = std::is_same_v<A, float>;
+      kernels.adamw(w.data(), m.data(), v.data(), g.data(), rounds ? rounded.data() : nullptr, c, scale, decay, n);
+      for (size_t i = 0; i < g.size(); ++i) {
+        const A d = g[i] * scale;
+        m2[i] = c.beta1 * m2[i] + c.rest1 * d;
+        v2[i] = c.beta2 * v2[i] + c.rest2 * d * d;
+        w2[i] -= c.rate * (m2[i] * c.correction1 / (std::sqrt(v2[i] * c.correction2) + c.epsilon) + decay * w2[i]);
+        rounded2.push_back(rounds ? bf16(w2[i]) : bf16());
+      }
+      CHECK(same(w, w2));
+      CHECK(same(m, m2));
+      CHECK(same(v, v2));
+      CHECK(same(rounded, rounded2));
+      CHECK(kernels.square_sum(g.data(), n) ==
+            cpu::sum_lanes<double>(n, [&](int64_t i) { return double(g[size_t(i)]) * double(g[size_t(i)]); }));
+    }
+  };
+  if constexpr (std::is_same_v<A, double>)
+    check_kernels("double", cpu::kUpdateDouble);
+  else
+    for (int i = 0; const cpu::RowInstructions* set = cpu::row_instructions(i); ++i)
+      check_kernels(set->name, set->update);
 }
 
 TEST_CASE("rows: the exponential is that of ops/cpu/exp.h") {
@@ -160,7 +368,7 @@ TEST_CASE("rows: the exponential is that of ops/cpu/exp.h") {
       const float expected = cpu::exp(x[i]);
       different += std::memcmp(&p[i], &expected, sizeof expected) != 0 && !(p[i] != p[i] && expected != expected);
     }
-    INFO(name);
+    INFO(std::string(name));
     CHECK(different == 0);
   });
 }
