@@ -20,7 +20,7 @@ struct Pieces {
 };
 
 /// What a thread's memory is for; each use has a block of its own.
-enum class Scratch { left, right, wide, shared, rows, hidden, slopes, sums, count };
+enum class Scratch { left, right, wide, shared, rows, before, hidden, slopes, sums, count };
 
 /// Memory of n elements, kept by each thread between calls; no result depends on what is in it.
 template <class T>

@@ -32,6 +32,14 @@ struct RowKernels {
   void (*gelu_backward)(T* dx, const T* dy, const T* x, int64_t n);
   void (*sigmoid)(T* y, const T* x, int64_t n);
 
+  /// The sum of log(1 + exp(x[i])), of silu(x[i]), of max(x[i], 0).
+  A (*softplus_sum)(const T* x, int64_t n);
+  A (*silu_sum)(const T* x, int64_t n);
+  A (*relu_sum)(const T* x, int64_t n);
+  /// dx[i] = factor times the slope of what was summed.
+  void (*softplus_slopes)(T* dx, const T* x, A factor, int64_t n);
+  void (*silu_slopes)(T* dx, const T* x, A factor, int64_t n);
+
   /// The largest of `start` and x[i] * factor. A NaN in x may be passed over.
   A (*max)(A start, const T* x, A factor, int64_t n);
   /// p[i] = exp(x[i] * factor - top). Gives the sum of them.
