@@ -2,12 +2,15 @@
 
 #include "apps/bench_op.h"
 #include "moe/dispatch.h"
+#include "ops/activation.h"
 #include "ops/adamw.h"
 #include "ops/attention.h"
 #include "ops/grouped_linear.h"
+#include "ops/layer_norm.h"
 #include "ops/linear.h"
 #include "ops/linear_cross_entropy.h"
 #include "ops/rms_norm.h"
+#include "ops/rope.h"
 #include "ops/softmax.h"
 #include "ops/swiglu.h"
 
@@ -96,6 +99,18 @@ void add_rows(BenchCases& cases, const BenchOptions& o, bool gpu) {
          [] { return [](const auto& v) { return swiglu(v[0]); }; });
   add_op(cases, o, "rms_norm", shape(rows, D), 4 * cells, 2, bytes_of(x), {x, {{D}, true, DType::f32}},
          [] { return [](const auto& v) { return rms_norm(v[0], v[1], 1e-5); }; });
+  add_op(cases, o, "layer_norm", shape(rows, D), 6 * cells, 2, bytes_of(x),
+         {x, {{D}, true, DType::f32}, {{D}, true, DType::f32}},
+         [] { return [](const auto& v) { return layer_norm(v[0], v[1], v[2], 1e-5); }; });
+  add_op(cases, o, "gelu", shape(rows, D), 10 * cells, 2, bytes_of(x), {x},
+         [] { return [](const auto& v) { return gelu(v[0]); }; });
+  const OpInput heads{{rows, D / (o.tiny ? 4 : 64), o.tiny ? 4 : 64}, false, o.dtype};
+  add_op(cases, o, "rope", shape(rows, D), 3 * cells, 1, bytes_of(x), {heads}, [=, device = o.device] {
+    std::vector<int32_t> position;
+    for (int64_t t = 0; t < rows; ++t) position.push_back(int32_t(t % 1024));
+    const Tensor at = on_device(tensor_of(position), device);
+    return [=](const auto& v) { return rope(v[0], at, 10000); };
+  });
   add_op(cases, o, "softmax", shape(rows, E), 5 * double(rows * E), 1, bytes_of(scores), {scores},
          [] { return [](const auto& v) { return softmax(v[0]); }; });
 
@@ -119,6 +134,23 @@ void add_rows(BenchCases& cases, const BenchOptions& o, bool gpu) {
          [=] { return [p = plan()](const auto& v) { return combine(v[0], v[1], p); }; });
 }
 
+void add_losses(BenchCases& cases, const BenchOptions& o, bool gpu) {
+  struct Loss {
+    int64_t tokens, width, words;
+  };
+  const std::vector<Loss> losses = o.tiny ? std::vector<Loss>{{6, 8, 11}}
+                                   : gpu  ? std::vector<Loss>{{8192, 768, 50304}}
+                                          : std::vector<Loss>{{1024, 768, 8192}, {2048, 256, 257}};
+  for (const auto [T, D, V] : losses)
+    add_op(cases, o, "linear_cross_entropy", fmt::format("[{}, {}], {} words", T, D, V), 2.0 * double(T * D * V), 2, 4,
+           {{{T, D}, false, o.dtype}, {{V, D}, true, o.dtype, 0.02}}, [T = T, V = V, device = o.device] {
+             std::vector<int32_t> target;
+             for (int64_t t = 0; t < T; ++t) target.push_back(int32_t(t * 7919 % V));
+             const Tensor wanted = on_device(tensor_of(target), device);
+             return [=](const auto& v) { return linear_cross_entropy(v[0], v[1], wanted, double(T)).loss; };
+           });
+}
+
 }  // namespace
 
 BenchCases ops_cases(const BenchOptions& o) {
@@ -128,14 +160,7 @@ BenchCases ops_cases(const BenchOptions& o) {
   add_attention(cases, o, gpu);
   add_rows(cases, o, gpu);
 
-  const int64_t T = o.tiny ? 6 : gpu ? 8192 : 1024, D = o.tiny ? 8 : 768, V = o.tiny ? 11 : gpu ? 50304 : 8192;
-  add_op(cases, o, "linear_cross_entropy", fmt::format("[{}, {}], {} words", T, D, V), 2.0 * double(T * D * V), 2, 4,
-         {{{T, D}, false, o.dtype}, {{V, D}, true, o.dtype, 0.02}}, [=] {
-           std::vector<int32_t> target;
-           for (int64_t t = 0; t < T; ++t) target.push_back(int32_t(t * 7919 % V));
-           const Tensor wanted = on_device(tensor_of(target), o.device);
-           return [=](const auto& v) { return linear_cross_entropy(v[0], v[1], wanted, double(T)).loss; };
-         });
+  add_losses(cases, o, gpu);
 
   const int64_t n = o.tiny ? 100 : gpu ? 124'000'000 : 10'000'000;
   const int64_t each = 7 * 4 + (o.dtype == DType::bf16 ? 2 : 0);

@@ -27,15 +27,16 @@ class Block {
         width_(x.shape(1)),
         classes_(w.shape(0)) {}
 
-  /// Calls f(first class, classes of the chunk) for each chunk; makes the chunk's logits first unless they are there.
+  /// Calls f(first class, classes of the chunk) for each chunk, ascending; makes the chunk's logits first unless they
+  /// are there.
   template <class F>
   void each_chunk(F&& f) {
-    for (int64_t first = 0; first < classes_; first += logits_.shape(1)) {
-      const int64_t n = std::min(logits_.shape(1), classes_ - first);
-      if (first != present_) cpu::parallel_gemm(rows_, n, width_, x_, w_.from(first, 0).transposed(), output());
-      present_ = first;
-      f(first, n);
-    }
+    for (int64_t i = 0; i < chunks(); ++i) chunk(i, f);
+  }
+  /// The same from the last chunk to the first, which stays for a second round.
+  template <class F>
+  void each_chunk_back(F&& f) {
+    for (int64_t i = chunks() - 1; i >= 0; --i) chunk(i, f);
   }
   A* row(int64_t t) const { return logits_.data<A>().data() + t * logits_.shape(1); }
   cpu::Matrix output() const { return cpu::output(logits_); }
@@ -48,6 +49,16 @@ class Block {
   }
 
  private:
+  int64_t chunks() const { return (classes_ + logits_.shape(1) - 1) / logits_.shape(1); }
+
+  template <class F>
+  void chunk(int64_t i, F&& f) {
+    const int64_t first = i * logits_.shape(1), n = std::min(logits_.shape(1), classes_ - first);
+    if (first != present_) cpu::parallel_gemm(rows_, n, width_, x_, w_.from(first, 0).transposed(), output());
+    present_ = first;
+    f(first, n);
+  }
+
   cpu::ConstMatrix x_, w_;
   const Tensor& logits_;
   int64_t rows_, width_, classes_, present_ = -1;
@@ -83,7 +94,7 @@ void blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, cons
           if (label[begin + t] >= 0) f(t, label[begin + t]);
       });
     };
-    block.each_chunk([&](int64_t first, int64_t n) {
+    block.each_chunk_back([&](int64_t first, int64_t n) {
       each_row([&](int64_t t, int64_t id) {
         sums[t].take(block.row(t), n);
         if (id >= first && id < first + n) picked[t] = block.row(t)[id - first];
@@ -115,8 +126,10 @@ void blocks(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, cons
 void LinearCrossEntropyForward::cpu(const CrossEntropy& result, const Tensor& dx, const Tensor& dw, const Tensor& x,
                                     const Tensor& w, const Tensor& target, double denominator, Block most) {
   cpu::check_targets(target, w.shape(0));
-  if (most.rows == 0) most.rows = 256;
-  if (most.classes == 0) most.classes = 4096;
+  // Of a vocabulary up to 8192 no logit is made twice; a small one takes many rows at once.
+  constexpr int64_t kLogits = int64_t(1) << 21, kRows = 256;
+  if (most.classes == 0) most.classes = std::clamp<int64_t>(w.shape(0), 1, kLogits / kRows);
+  if (most.rows == 0) most.rows = kLogits / most.classes;
   visit_accumulator(result.loss.dtype(),
                     [&]<class A>() { blocks<A>(result, dx, dw, x, w, target, denominator, most); });
 }

@@ -17,8 +17,8 @@ struct CrossEntropy {
 CrossEntropy linear_cross_entropy(const Tensor& x, const Tensor& w, const Tensor& target, double denominator);
 
 struct LinearCrossEntropyForward {
-  /// Logits that exist at a time, at most; 0: as many as the device likes. The CPU: 4 MiB. A GPU: 128 MiB in f32,
-  /// beside them half as much for their gradient in bf16, and chunks of the whole vocabulary up to 65,536: then no
+  /// Logits that exist at a time, at most; 0: as many as the device likes. The CPU: 8 MiB in f32. A GPU: 128 MiB in
+  /// f32, beside them half as much for their gradient in bf16, and chunks of the whole vocabulary up to 65,536: then no
   /// logit is made twice.
   struct Block {
     int64_t rows, classes;

@@ -146,7 +146,7 @@ GPU_CASE("linear_cross_entropy: a target outside the vocabulary makes the loss N
 }
 
 TEST_CASE("linear_cross_entropy: a token's bits depend on neither the other tokens nor the threads nor on recording") {
-  const int64_t tokens = 290, classes = 4500;
+  const int64_t tokens = 290, classes = 9000;
   const Tensor x = random({tokens, 8}, 1, 1, DType::f32), target = targets(tokens, classes);
   Parameter w = weight(classes, 8, Precision::fp32());
   set_threads(1);
@@ -176,7 +176,7 @@ TEST_CASE("linear_cross_entropy: logits are never there all at once, without a t
     const Arena::Scope scope(arena);
     linear_cross_entropy(x, w, target, 1);
   }
-  CHECK(arena.peak() < 5 * 1024 * 1024);
+  CHECK(arena.peak() < 9 * 1024 * 1024);
   CHECK(arena.live() == 0);
 }
 
