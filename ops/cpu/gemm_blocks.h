@@ -20,7 +20,7 @@ struct Pieces {
 };
 
 /// What a thread's memory is for; each use has a block of its own.
-enum class Scratch { left, right, wide, shared, rows, before, hidden, slopes, sums, count };
+enum class Scratch { left, right, wide, shared, rows, before, hidden, slopes, sums, heads, count };
 
 /// Memory of n elements, kept by each thread between calls; no result depends on what is in it.
 template <class T>
@@ -92,13 +92,13 @@ class GemmBlocks {
       pack_panel(to + j * packed(k), std::min(panel_columns(), n - j), k, b.from(0, j));
   }
 
-  /// C [m, n] = [C +] left times right, both packed.
+  /// C [m, n] = [C +] left times right, both packed; `right` of at least k numbers a column, `depth` of them (k: 0).
   void multiply_packed(const P* left, const P* right, int64_t m, int64_t n, int64_t k, Number* c, int64_t c_stride,
-                       bool add, const GemmAhead& ahead = {}) const {
+                       bool add, int64_t depth = 0, const GemmAhead& ahead = {}) const {
     for (int64_t j = 0; j < n; j += panel_columns()) {
       const int64_t columns = std::min(panel_columns(), n - j);
-      multiply_panel(left, right + j * packed(k), panel_width(columns), m, columns, k, c + j, c_stride, add,
-                     j == 0 ? ahead : GemmAhead{});
+      multiply_panel(left, right + j * packed(depth ? depth : k), panel_width(columns), m, columns, k, c + j, c_stride,
+                     add, j == 0 ? ahead : GemmAhead{});
     }
   }
 
@@ -112,7 +112,7 @@ class GemmBlocks {
       const int64_t i = rows.begin(p), height = rows.size(p);
       pack_left(panel, height, k, a.from(i, 0));
       const bool last = p + 1 == rows.count;
-      multiply_packed(panel, right, height, n, k, c + i * c_stride, c_stride, add,
+      multiply_packed(panel, right, height, n, k, c + i * c_stride, c_stride, add, k,
                       last ? GemmAhead{} : lines_of(a.from(i + height, 0).transposed(), rows.size(p + 1), k));
     }
   }

@@ -71,6 +71,8 @@ struct RowKernels {
   void (*scale)(T* y, const T* x, A factor, int64_t n);
   /// dot(a, b), and y = a * factor.
   A (*dot_scale)(T* y, const T* a, const T* b, A factor, int64_t n);
+  /// y += the sum over j < count of weight[j] * row j of x, ascending; rows are `stride` elements apart.
+  void (*add_weighted)(A* y, const T* x, int64_t stride, const A* weight, int64_t count, int64_t n);
   /// y = the sum over j < count of weight[j] * rows[j], ascending from 0; no weights: 1 each.
   void (*weighted_sum)(T* y, const T* const* rows, const A* weight, int64_t count, int64_t n);
 };

@@ -38,6 +38,7 @@ constexpr RowKernels<T> kernels() {
       .dot = dot<T>,
       .scale = scale<T>,
       .dot_scale = dot_scale<T>,
+      .add_weighted = add_weighted<T>,
       .weighted_sum = weighted_sum<T>,
   };
 }
