@@ -136,6 +136,8 @@ void attend(const ForwardTask& task, const Tensor& y, const Tensor& logsumexp, c
   const int64_t size = packed.size(task.end);
   A* const keys = scratch<A>(Scratch::heads, 2 * size + OnlineSoftmax<T>::size(width));
   A* const values = keys + size;
+  A* const saved = logsumexp.data<A>().data();
+  T* const answers = y.data<T>().data();
   const auto key_rows = cpu::head_rows(k, task.sequence.key, key_head),
              value_rows = cpu::head_rows(v, task.sequence.key, key_head);
   packed.transposed(keys, task.end, key_rows);
@@ -151,7 +153,7 @@ void attend(const ForwardTask& task, const Tensor& y, const Tensor& logsumexp, c
     }
     for (int64_t i = 0; i < tile.count; ++i) {
       const int64_t at = (tile.row() + i) * heads + task.head;
-      logsumexp.data<A>()[size_t(at)] = softmax.finish(i, y.data<T>().data() + at * width);
+      saved[at] = softmax.finish(i, answers + at * width);
     }
     position = next;
   }
@@ -173,6 +175,12 @@ class HeadGradient {
         key_head_(key_head),
         width_(o.q.shape(2)),
         heads_(o.q.shape(1)),
+        groups_(o.k.shape(1)),
+        logsumexp_(o.logsumexp.data<const A>().data()),
+        delta_(o.delta.data<const A>().data()),
+        dq_(o.dq.data<A>().data()),
+        dk_all_(o.dk.data<T>().data()),
+        dv_all_(o.dv.data<T>().data()),
         scale_(A(1 / std::sqrt(double(width_)))) {
     const int64_t size = packed_.size(s.m), tile = kAttentionTile * kAttentionTile, rows = kAttentionTile * width_;
     A* memory = scratch<A>(Scratch::heads, 7 * size + 3 * tile + 2 * rows);
@@ -190,7 +198,7 @@ class HeadGradient {
     packed_.transposed(keys_transposed_, s_.m, k_rows);
     packed_.transposed(values_transposed_, s_.m, v_rows);
     packed_.as_right(keys_, s_.m, k_rows);
-    const int64_t group = heads_ / o_.k.shape(1);
+    const int64_t group = heads_ / groups_;
     int64_t held = -1;  // the head whose queries are packed
     for (int64_t key = 0; key < s_.m; key += kAttentionTile) {
       const int64_t n = std::min(kAttentionTile, s_.m - key);
@@ -200,12 +208,10 @@ class HeadGradient {
         if (head != std::exchange(held, head)) pack_queries(head);
         for (const cpu::QueryTile& queries : cpu::query_tiles(s_, key)) add(queries, head, key, n);
       }
-      for (int64_t j = 0; j < n; ++j) {
-        const int64_t at = ((s_.key + key + j) * o_.k.shape(1) + key_head_) * width_;
-        for (int64_t c = 0; c < width_; ++c) {
-          o_.dk.data<T>()[size_t(at + c)] = T(dk_[j * width_ + c]);
-          o_.dv.data<T>()[size_t(at + c)] = T(dv_[j * width_ + c]);
-        }
+      for (const auto& [to, from] : {std::pair{dk_all_, dk_}, {dv_all_, dv_}}) {
+        T* row = to + ((s_.key + key) * groups_ + key_head_) * width_;
+        for (int64_t j = 0; j < n; ++j, row += groups_ * width_)
+          for (int64_t c = 0; c < width_; ++c) row[c] = T(from[j * width_ + c]);
       }
     }
   }
@@ -238,22 +244,23 @@ class HeadGradient {
     gemm_.pack_left(left_, n, m, slopes.transposed());
     gemm_.multiply_packed(left_, packed_.tile(queries_, first), n, width_, m, dk_, width_, true);
     gemm_.pack_left(left_, m, n, slopes);
-    gemm_.multiply_packed(left_, packed_.tile(keys_, key), m, width_, n, o_.dq.data<A>().data() + at * width_,
-                          heads_ * width_, key > 0);
+    gemm_.multiply_packed(left_, packed_.tile(keys_, key), m, width_, n, dq_ + at * width_, heads_ * width_, key > 0);
   }
 
   /// P = exp(scores - logsumexp) and dS = P (dP - delta) * scale, both 0 where masked.
   void make_row(int64_t i, int64_t visible, int64_t n, int64_t at) {
     A *const p = weights_ + i * kAttentionTile, *const s = score_slopes_ + i * kAttentionTile;
-    numbers_.exp_slopes(p, s, scale_, o_.logsumexp.data<const A>()[size_t(at)], o_.delta.data<const A>()[size_t(at)],
-                        visible);
+    numbers_.exp_slopes(p, s, scale_, logsumexp_[at], delta_[at], visible);
     std::fill(p + visible, p + n, A(0));
     std::fill(s + visible, s + n, A(0));
   }
 
   const BackwardOperands& o_;
   const cpu::Sequence s_;
-  const int64_t key_head_, width_, heads_;
+  const int64_t key_head_, width_, heads_, groups_;
+  const A *const logsumexp_, *const delta_;
+  A* const dq_;
+  T *const dk_all_, *const dv_all_;
   const A scale_;
   const Blocks<T> gemm_{cpu::widest_gemm_instructions()};
   const cpu::PackedRows<A> packed_{gemm_, width_};
