@@ -51,7 +51,8 @@ void add_products(BenchCases& cases, const BenchOptions& o, bool gpu) {
                                     {2048, 768, 3072, 0},
                                     {2048, 768, 64, 0, true},
                                     {4096, 768, 3072, 8},
-                                    {16384, 768, 768, 64}};
+                                    {16384, 768, 768, 64},
+                                    {128, 768, 768, 64}};
   for (const Product& p : products) {
     const double flops = 2 * double(p.rows) * double(p.in) * double(p.out);
     const OpInput rows{{p.rows, p.in}, false, t}, matrix{{p.out, p.in}, true, p.router ? DType::f32 : t, 0.02};

@@ -6,6 +6,8 @@
 
 #include "autograd/tape.h"
 #include "core/copy.h"
+#include "core/parallel.h"
+#include "moe/cpu/expert_rows.h"
 #include "moe/expert_ffn.h"
 #include "ops/grouped_linear.h"
 
@@ -76,15 +78,18 @@ struct LocalAnswers {
 
   /// x [n, D] -> [n, e].
   Tensor scores(const Tensor& x) const {
+    Tensor all({x.shape(0), experts.experts()}, accumulator_dtype(x.dtype()), x.device());
+    run<LocalAnswerScores>(x.device(), all, x, experts, score, chunk_bytes);
+    return all;
+  }
+  void scores_in_steps(const Tensor& all, const Tensor& x) const {
     const int64_t E = experts.experts();
-    Tensor all({x.shape(0), E}, accumulator_dtype(x.dtype()), x.device());
     each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
       const int64_t n = rows.shape(0);
       const Tensor column({n, 1}, all.dtype(), x.device());
       run<AnswerScores::Forward>(x.device(), column, answers(rows, all_for(e, E, n, x.device()), false).rows, score);
       run<MatrixPart::Put>(x.device(), all, column, first, e);
     });
-    return all;
   }
 
   /// Gradients of the experts, and dx [n, D] where it is wanted, from dscores [n, e].
@@ -201,6 +206,37 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
 }
 
 }  // namespace
+
+void LocalAnswerScores::in_steps(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
+                                 int64_t chunk_bytes) {
+  LocalAnswers{experts, score, chunk_bytes}.scores_in_steps(scores, x);
+}
+
+void LocalAnswerScores::cpu(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
+                            int64_t) {
+  const int64_t n = x.shape(0), E = experts.experts();
+  const int64_t fair = std::clamp<int64_t>(n * E / (12 * threads()), 64, 256);
+  const cpu::Pieces blocks = cpu::Pieces::of(n, fair);
+  const Tensor &up = experts.up, &down = experts.down, &up_bias = experts.up_bias, &down_bias = experts.down_bias;
+  cpu::with_expert_rows(x.dtype(), up, down, up_bias, down_bias, experts.activation,
+                        [&]<class T, class P>(const cpu::ExpertRows<T, P>& rows) {
+                          using cpu::Scratch, cpu::scratch;
+                          parallel_tasks(E * blocks.count, [&](int64_t task) {
+                            const int64_t e = task / blocks.count, i = task % blocks.count, first = blocks.begin(i),
+                                          m = blocks.size(i);
+                            P* const left = scratch<P>(Scratch::left, rows.gemm.left_size(m, rows.D));
+                            rows.gemm.pack_left(left, m, rows.D, cpu::matrix(x).from(first, 0));
+                            T* const answers = scratch<T>(Scratch::rows, m * rows.D);
+                            rows.answer(answers, left, m, e, [&](int64_t, int64_t columns) {
+                              return typename cpu::ExpertRows<T, P>::Before{
+                                  scratch<T>(Scratch::before, 2 * m * columns), 2 * columns, columns};
+                            });
+                            for (int64_t j = 0; j < m; ++j)
+                              scores.data<Accumulator<T>>()[size_t((first + j) * E + e)] =
+                                  AnswerScores::of_row(answers + j * rows.D, rows.D, score);
+                          });
+                        });
+}
 
 void MatrixPart::Take::cpu(const Tensor& part, const Tensor& whole, int64_t row, int64_t column) {
   visit_float(part.dtype(), [&]<class P>() {

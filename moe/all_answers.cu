@@ -27,6 +27,11 @@ __global__ void rows_of_one(int32_t* offsets, int64_t expert, int32_t n, int64_t
 
 }  // namespace
 
+void LocalAnswerScores::cuda(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
+                             int64_t chunk_bytes) {
+  in_steps(scores, x, experts, score, chunk_bytes);
+}
+
 void MatrixPart::Take::cuda(const Tensor& part, const Tensor& whole, int64_t row, int64_t column) {
   cuda::visit(part.dtype(), [&]<class P>() {
     cuda::visit(whole.dtype(), [&]<class W>() {

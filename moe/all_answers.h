@@ -12,6 +12,18 @@ namespace agon {
 Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes,
                          Communicator& comm, bool differentiable);
 
+/// scores [n, e] of x [n, D]: on one rank, by its own experts.
+struct LocalAnswerScores {
+  /// A block of rows and one expert at a time, all in the cache.
+  static void cpu(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
+                  int64_t chunk_bytes);
+  static void cuda(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
+                   int64_t chunk_bytes);
+  /// In steps, each a kernel over a chunk of rows, for any device: what a GPU runs, and a test of the fused kernel.
+  static void in_steps(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
+                       int64_t chunk_bytes);
+};
+
 /// The part [n, m] of a matrix that starts at (row, column), in a tensor of its own, and back; floats are rounded to
 /// the dtype they go to.
 struct MatrixPart {

@@ -4,6 +4,7 @@
 
 #include "autograd/tape.h"
 #include "core/parallel.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -14,9 +15,34 @@ constexpr int64_t kRows = 32;  // of a task
 /// The sum over a row of what its score adds up.
 template <class A, class T>
 A sum_of(const T* o, int64_t D, AnswerScore score) {
-  A sum = 0;
-  for (int64_t d = 0; d < D; ++d) sum += AnswerScores::term(A(o[d]), score);
-  return sum;
+  const cpu::RowKernels<T>& row = cpu::row_kernels<T>();
+  switch (score) {
+    case AnswerScore::softplus_mean:
+      return row.softplus_sum(o, D);
+    case AnswerScore::l2_norm:
+      return row.dot(o, o, D);
+    case AnswerScore::silu_mean:
+      return row.silu_sum(o, D);
+    case AnswerScore::relu_mean:
+      return row.relu_sum(o, D);
+  }
+  return 0;
+}
+
+/// A row's gradient: `each` times the slopes of the terms.
+template <class A, class T>
+void slopes_of(T* out, const T* o, A each, int64_t D, AnswerScore score) {
+  const cpu::RowKernels<T>& row = cpu::row_kernels<T>();
+  switch (score) {
+    case AnswerScore::softplus_mean:
+      return row.softplus_slopes(out, o, each, D);
+    case AnswerScore::l2_norm:
+      return row.scale(out, o, each, D);
+    case AnswerScore::silu_mean:
+      return row.silu_slopes(out, o, each, D);
+    case AnswerScore::relu_mean:
+      for (int64_t d = 0; d < D; ++d) out[d] = T(each * AnswerScores::slope(A(o[d]), score));
+  }
 }
 
 }  // namespace
@@ -33,14 +59,21 @@ AnswerScore answer_score_named(const std::string& name) {
   return AnswerScore(found - names.begin());
 }
 
+template <class T>
+Accumulator<T> AnswerScores::of_row(const T* answer, int64_t D, AnswerScore score) {
+  return finish(sum_of<Accumulator<T>>(answer, D, score), D, score);
+}
+template float AnswerScores::of_row(const float*, int64_t, AnswerScore);
+template float AnswerScores::of_row(const bf16*, int64_t, AnswerScore);
+template double AnswerScores::of_row(const double*, int64_t, AnswerScore);
+
 void AnswerScores::Forward::cpu(const Tensor& scores, const Tensor& rows, AnswerScore score) {
   const int64_t D = rows.shape(1);
   visit_float(rows.dtype(), [&]<class T>() {
     using A = Accumulator<T>;
     const T* const o = rows.data<const T>().data();
     parallel_ranges(rows.shape(0), kRows, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n)
-        scores.data<A>()[size_t(n)] = finish(sum_of<A>(o + n * D, D, score), D, score);
+      for (int64_t n = begin; n < end; ++n) scores.data<A>()[size_t(n)] = of_row(o + n * D, D, score);
     });
   });
 }
@@ -55,7 +88,7 @@ void AnswerScores::Backward::cpu(const Tensor& drows, const Tensor& dscores, con
       for (int64_t n = begin; n < end; ++n) {
         const A sum = score == AnswerScore::l2_norm ? sum_of<A>(o + n * D, D, score) : A(0);
         const A each = dscores.data<const A>()[size_t(n)] / divisor(sum, D, score);
-        for (int64_t d = 0; d < D; ++d) out[n * D + d] = T(each * slope(A(o[n * D + d]), score));
+        slopes_of(out + n * D, o + n * D, each, D, score);
       }
     });
   });

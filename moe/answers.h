@@ -62,6 +62,10 @@ struct AnswerScores {
     return A(0);
   }
 
+  /// The score of one row, on the CPU.
+  template <class T>
+  static Accumulator<T> of_row(const T* answer, int64_t D, AnswerScore score);
+
   struct Forward {
     static void cpu(const Tensor& scores, const Tensor& rows, AnswerScore score);
     static void cuda(const Tensor& scores, const Tensor& rows, AnswerScore score);

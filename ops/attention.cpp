@@ -3,57 +3,71 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "core/parallel.h"
-#include "ops/cpu/attention_tiles.h"
+#include "ops/cpu/attention_heads.h"
 #include "ops/cpu/exp.h"
-#include "ops/cpu/lanes.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
 namespace {
 
-using cpu::kAttentionTile;
+using cpu::kAttentionTile, cpu::scratch, cpu::Scratch;
+
+template <class T>
+using Blocks = cpu::GemmBlocks<Accumulator<T>>;
 
 /// The running softmax and answer of the queries of one tile (one head).
-template <class T, class A>
+template <class T, class A = Accumulator<T>>
 class OnlineSoftmax {
  public:
-  OnlineSoftmax(const cpu::QueryTile& tile, cpu::ConstMatrix queries, int64_t width)
-      : tile_(tile),
-        queries_(queries),
+  /// memory: size(width) numbers.
+  OnlineSoftmax(const Blocks<T>& blocks, const cpu::QueryTile& tile, cpu::ConstMatrix queries, int64_t width, A* memory)
+      : gemm_(blocks),
+        tile_(tile),
         width_(width),
         scale_(A(1 / std::sqrt(double(width)))),
-        top_(size_t(tile.count), -std::numeric_limits<A>::infinity()),
-        sum_(size_t(tile.count)),
-        answer_(size_t(tile.count * width)),
-        scores_(size_t(tile.count * kAttentionTile)) {}
+        top_(memory),
+        sum_(top_ + kAttentionTile),
+        answer_(sum_ + kAttentionTile),
+        scores_(answer_ + kAttentionTile * width),
+        queries_(scores_ + kAttentionTile * kAttentionTile),
+        weights_(queries_ + kAttentionTile * width) {
+    std::fill_n(top_, tile.count, -std::numeric_limits<A>::infinity());
+    std::fill_n(sum_, tile.count, A(0));
+    std::fill_n(answer_, tile.count * width, A(0));
+    gemm_.pack_left(queries_, tile.count, width, queries);
+  }
+  static int64_t size(int64_t width) { return kAttentionTile * (2 + 2 * width + 2 * kAttentionTile); }
 
-  /// Takes in the keys [first_key, first_key + n) of the sequence.
-  void add(int64_t first_key, int64_t n, cpu::ConstMatrix keys, cpu::ConstMatrix values) {
-    const cpu::Matrix scores{scores_.data(), dtype_of<A>, kAttentionTile};
-    cpu::gemm(tile_.count, n, width_, queries_, keys.transposed(), scores);
+  /// Takes in the n keys from first_key on: packed keys [d, n] and values [n, d], and the values as they lie.
+  void add(int64_t first_key, int64_t n, const A* keys, const A* packed_values, cpu::ConstMatrix values) {
+    gemm_.multiply_packed(queries_, keys, tile_.count, n, width_, scores_, kAttentionTile, false);
     for (int64_t i = 0; i < tile_.count; ++i) weigh(i, std::min(n, tile_.position + i + 1 - first_key));
-    if (first_key != tile_.diagonal()) return add_values(0, tile_.count, n, values);
+    if (first_key != tile_.diagonal()) return add_values(0, tile_.count, n, packed_values, n);
     // On the diagonal rows see different numbers of keys: a strip of rows takes those that all of it sees at once, then
     // each row its own few. Strips are cut by position, as tiles are.
     for (int64_t i = 0, end; i < tile_.count; i = end) {
       const int64_t shared = (tile_.position + i - first_key) / kStrip * kStrip;
       end = std::min(tile_.count, first_key + shared + kStrip - tile_.position);
-      if (shared > 0) add_values(i, end - i, shared, values);
+      if (shared > 0) add_values(i, end - i, shared, packed_values, n);
       for (int64_t row = i; row < end; ++row)
-        for (int64_t j = shared; j <= tile_.position + row - first_key; ++j)
-          add_value(row, scores_[size_t(row * kAttentionTile + j)], values.from(j, 0));
+        rows_.add_weighted(answer_ + row * width_, static_cast<const T*>(values.from(shared, 0).data),
+                           values.row_stride, scores_ + row * kAttentionTile + shared,
+                           tile_.position + row - first_key - shared + 1, width_);
     }
   }
 
   /// Writes row i of the answer; returns the logsumexp of its scores.
   A finish(int64_t i, T* out) const {
-    const A inverse = A(1) / sum_[size_t(i)];
-    for (int64_t c = 0; c < width_; ++c) out[c] = T(answer_[size_t(i * width_ + c)] * inverse);
-    return top_[size_t(i)] + std::log(sum_[size_t(i)]);
+    const A inverse = A(1) / sum_[i];
+    for (int64_t c = 0; c < width_; ++c) out[c] = T(answer_[i * width_ + c] * inverse);
+    return top_[i] + std::log(sum_[i]);
   }
 
  private:
@@ -61,91 +75,214 @@ class OnlineSoftmax {
 
   /// Turns the first `visible` scores of row i into weights relative to the largest so far.
   void weigh(int64_t i, int64_t visible) {
-    A* const row = scores_.data() + i * kAttentionTile;
-    const A scale = scale_, before = top_[size_t(i)];
-    const A top = cpu::max_lanes<A>(before, visible, [=](int64_t j) { return row[j] * scale; });
-    for (int64_t j = 0; j < visible; ++j) row[j] = cpu::exp(row[j] * scale - top);
-    const A shrink = cpu::exp(before - top);
-    sum_[size_t(i)] = sum_[size_t(i)] * shrink + cpu::sum_lanes<A>(visible, [=](int64_t j) { return row[j]; });
-    A* const answer = answer_.data() + i * width_;
-    for (int64_t c = 0; c < width_; ++c) answer[c] *= shrink;
-    top_[size_t(i)] = top;
+    A* const row = scores_ + i * kAttentionTile;
+    const A before = top_[i], top = numbers_.max(before, row, scale_, visible);
+    const A sum = numbers_.exp(row, row, scale_, top, visible), shrink = cpu::exp(before - top);
+    sum_[i] = sum_[i] * shrink + sum;
+    if (shrink != A(1)) numbers_.scale(answer_ + i * width_, answer_ + i * width_, shrink, width_);
+    top_[i] = top;
   }
 
-  /// answer[rows] += weights[rows, 0 .. keys) values.
-  void add_values(int64_t row, int64_t rows, int64_t keys, cpu::ConstMatrix values) {
-    const cpu::ConstMatrix weights{scores_.data() + row * kAttentionTile, dtype_of<A>, kAttentionTile, 1};
-    cpu::gemm(rows, width_, keys, weights, values, {answer_.data() + row * width_, dtype_of<A>, width_}, true);
+  /// answer[rows] += weights[rows, 0 .. keys) values, of which `packed` were packed together.
+  void add_values(int64_t row, int64_t rows, int64_t keys, const A* values, int64_t packed) {
+    gemm_.pack_left(weights_, rows, keys, {scores_ + row * kAttentionTile, dtype_of<A>, kAttentionTile, 1});
+    gemm_.multiply_packed(weights_, values, rows, width_, keys, answer_ + row * width_, width_, true, packed);
   }
 
-  void add_value(int64_t row, A weight, cpu::ConstMatrix value) {
-    const T* const v = static_cast<const T*>(value.data);
-    A* const answer = answer_.data() + row * width_;
-    for (int64_t c = 0; c < width_; ++c) answer[c] += weight * A(v[c]);
-  }
-
+  const Blocks<T>& gemm_;
+  const cpu::RowKernels<T>& rows_ = cpu::row_kernels<T>();
+  const cpu::RowKernels<A>& numbers_ = cpu::row_kernels<A>();
   cpu::QueryTile tile_;
-  cpu::ConstMatrix queries_;
   int64_t width_;
   A scale_;
-  std::vector<A> top_, sum_, answer_, scores_;
+  A *top_, *sum_, *answer_, *scores_, *queries_, *weights_;
 };
 
-/// One tile of the backward pass: P = exp(scores - logsumexp) and dS = P (dP - delta) * scale, both 0 where masked.
-template <class A>
-struct GradientTile {
-  std::vector<A> weights = std::vector<A>(size_t(kAttentionTile * kAttentionTile)), slopes = weights;
+/// Some query tiles of one head of one sequence.
+struct ForwardTask {
+  cpu::Sequence sequence;
+  int64_t head, first, end;  // positions of the queries
+};
 
-  void make(const cpu::QueryTile& tile, int64_t first_key, int64_t keys, A scale, const A* logsumexp, const A* delta,
-            int64_t heads) {
-    for (int64_t i = 0; i < tile.count; ++i) {
-      A *const p = weights.data() + i * kAttentionTile, *const s = slopes.data() + i * kAttentionTile;
-      const int64_t visible = std::min(keys, tile.position + i + 1 - first_key);
-      const A lse = logsumexp[i * heads], mean = delta[i * heads];
-      for (int64_t j = 0; j < visible; ++j) {
-        p[j] = cpu::exp(p[j] * scale - lse);
-        s[j] = p[j] * (s[j] - mean) * scale;
+/// Whole heads, cut where there are too few for the threads: each piece packs the keys it sees.
+std::vector<ForwardTask> forward_tasks(const std::vector<cpu::Sequence>& sequences, int64_t heads) {
+  const int64_t wanted = 4 * threads(), all = int64_t(sequences.size()) * heads;
+  std::vector<ForwardTask> tasks;
+  for (const cpu::Sequence& s : sequences) {
+    if (s.n == 0) continue;
+    const int64_t tiles = (s.n + kAttentionTile - 1) / kAttentionTile;
+    const cpu::Pieces pieces = cpu::Pieces::of(tiles, std::max<int64_t>(1, tiles * all / wanted));
+    for (int64_t head = 0; head < heads; ++head)
+      for (int64_t p = 0; p < pieces.count; ++p) {
+        // Pieces end where tiles do, which start at multiples of the tile from the first key on.
+        const auto cut = [&](int64_t tile) {
+          const int64_t start = s.first_position() / kAttentionTile + tile;
+          return tile == 0 ? s.first_position() : std::min(s.m, start * kAttentionTile);
+        };
+        const int64_t end = p + 1 == pieces.count ? s.m : cut(pieces.begin(p + 1));
+        tasks.push_back({s, head, cut(pieces.begin(p)), end});
       }
-      std::fill(p + visible, p + keys, A(0));
-      std::fill(s + visible, s + keys, A(0));
+  }
+  return tasks;
+}
+
+template <class T>
+void attend(const ForwardTask& task, const Tensor& y, const Tensor& logsumexp, const Tensor& q, const Tensor& k,
+            const Tensor& v) {
+  using A = Accumulator<T>;
+  const int64_t heads = q.shape(1), width = q.shape(2), key_head = task.head / (heads / k.shape(1));
+  const Blocks<T> blocks(cpu::widest_gemm_instructions());
+  const cpu::PackedRows<A> packed(blocks, width);
+  const int64_t size = packed.size(task.end);
+  A* const keys = scratch<A>(Scratch::heads, 2 * size + OnlineSoftmax<T>::size(width));
+  A* const values = keys + size;
+  A* const saved = logsumexp.data<A>().data();
+  T* const answers = y.data<T>().data();
+  const auto key_rows = cpu::head_rows(k, task.sequence.key, key_head),
+             value_rows = cpu::head_rows(v, task.sequence.key, key_head);
+  packed.transposed(keys, task.end, key_rows);
+  packed.as_right(values, task.end, value_rows);
+  for (int64_t position = task.first; position < task.end;) {
+    const int64_t next = std::min(task.end, (position / kAttentionTile + 1) * kAttentionTile);
+    const cpu::QueryTile tile{task.sequence, position, next - position};
+    OnlineSoftmax<T> softmax(blocks, tile, cpu::head_rows(q, tile.row(), task.head), width, values + size);
+    for (int64_t key = 0; key < next; key += kAttentionTile) {
+      // A tile of keys was packed whole; of the last one a query late in a sequence that goes on sees a part.
+      const int64_t n = std::min(kAttentionTile, task.end - key);
+      softmax.add(key, n, packed.tile(keys, key), packed.tile(values, key), value_rows.from(key, 0));
+    }
+    for (int64_t i = 0; i < tile.count; ++i) {
+      const int64_t at = (tile.row() + i) * heads + task.head;
+      saved[at] = softmax.finish(i, answers + at * width);
+    }
+    position = next;
+  }
+}
+
+struct BackwardOperands {
+  const Tensor &dq, &dk, &dv, &dy, &q, &k, &v, &logsumexp, &delta;  // dq of the accumulator's dtype
+};
+
+/// The backward pass of one key head of one sequence.
+template <class T>
+class HeadGradient {
+ public:
+  using A = Accumulator<T>;
+
+  HeadGradient(const BackwardOperands& o, const cpu::Sequence& s, int64_t key_head)
+      : o_(o),
+        s_(s),
+        key_head_(key_head),
+        width_(o.q.shape(2)),
+        heads_(o.q.shape(1)),
+        groups_(o.k.shape(1)),
+        logsumexp_(o.logsumexp.data<const A>().data()),
+        delta_(o.delta.data<const A>().data()),
+        dq_(o.dq.data<A>().data()),
+        dk_all_(o.dk.data<T>().data()),
+        dv_all_(o.dv.data<T>().data()),
+        scale_(A(1 / std::sqrt(double(width_)))) {
+    const int64_t size = packed_.size(s.m), tile = kAttentionTile * kAttentionTile, rows = kAttentionTile * width_;
+    A* memory = scratch<A>(Scratch::heads, 7 * size + 3 * tile + 2 * rows);
+    const auto take = [&](int64_t n) { return std::exchange(memory, memory + n); };
+    for (A** form :
+         {&keys_transposed_, &values_transposed_, &keys_, &left_queries_, &left_slopes_, &queries_, &slopes_})
+      *form = take(size);
+    for (A** t : {&weights_, &score_slopes_, &left_}) *t = take(tile);
+    dk_ = take(rows);
+    dv_ = take(rows);
+  }
+
+  void operator()() {
+    const auto k_rows = cpu::head_rows(o_.k, s_.key, key_head_), v_rows = cpu::head_rows(o_.v, s_.key, key_head_);
+    packed_.transposed(keys_transposed_, s_.m, k_rows);
+    packed_.transposed(values_transposed_, s_.m, v_rows);
+    packed_.as_right(keys_, s_.m, k_rows);
+    const int64_t group = heads_ / groups_;
+    int64_t held = -1;  // the head whose queries are packed
+    for (int64_t key = 0; key < s_.m; key += kAttentionTile) {
+      const int64_t n = std::min(kAttentionTile, s_.m - key);
+      std::fill_n(dk_, n * width_, A(0));
+      std::fill_n(dv_, n * width_, A(0));
+      for (int64_t head = key_head_ * group; head < (key_head_ + 1) * group; ++head) {
+        if (head != std::exchange(held, head)) pack_queries(head);
+        for (const cpu::QueryTile& queries : cpu::query_tiles(s_, key)) add(queries, head, key, n);
+      }
+      for (const auto& [to, from] : {std::pair{dk_all_, dk_}, {dv_all_, dv_}}) {
+        T* row = to + ((s_.key + key) * groups_ + key_head_) * width_;
+        for (int64_t j = 0; j < n; ++j, row += groups_ * width_)
+          for (int64_t c = 0; c < width_; ++c) row[c] = T(from[j * width_ + c]);
+      }
     }
   }
+
+ private:
+  /// Queries and the slopes of their answers, tile by tile of positions.
+  void pack_queries(int64_t head) {
+    for (const cpu::QueryTile& tile : cpu::query_tiles(s_, 0)) {
+      const auto q_rows = cpu::head_rows(o_.q, tile.row(), head), dy_rows = cpu::head_rows(o_.dy, tile.row(), head);
+      const int64_t at = tile.diagonal();
+      packed_.as_left(packed_.tile(left_queries_, at), tile.count, q_rows);
+      packed_.as_left(packed_.tile(left_slopes_, at), tile.count, dy_rows);
+      packed_.as_right(packed_.tile(queries_, at), tile.count, q_rows);
+      packed_.as_right(packed_.tile(slopes_, at), tile.count, dy_rows);
+    }
+  }
+
+  /// What one tile of queries and one of keys, n of them, give each other.
+  void add(const cpu::QueryTile& queries, int64_t head, int64_t key, int64_t n) {
+    const int64_t m = queries.count, first = queries.diagonal(), at = queries.row() * heads_ + head;
+    gemm_.multiply_packed(packed_.tile(left_queries_, first), packed_.tile(keys_transposed_, key), m, n, width_,
+                          weights_, kAttentionTile, false);
+    gemm_.multiply_packed(packed_.tile(left_slopes_, first), packed_.tile(values_transposed_, key), m, n, width_,
+                          score_slopes_, kAttentionTile, false);
+    for (int64_t i = 0; i < m; ++i) make_row(i, std::min(n, queries.position + i + 1 - key), n, at + i * heads_);
+    const cpu::ConstMatrix weights{weights_, dtype_of<A>, kAttentionTile, 1},
+        slopes{score_slopes_, dtype_of<A>, kAttentionTile, 1};
+    gemm_.pack_left(left_, n, m, weights.transposed());
+    gemm_.multiply_packed(left_, packed_.tile(slopes_, first), n, width_, m, dv_, width_, true);
+    gemm_.pack_left(left_, n, m, slopes.transposed());
+    gemm_.multiply_packed(left_, packed_.tile(queries_, first), n, width_, m, dk_, width_, true);
+    gemm_.pack_left(left_, m, n, slopes);
+    gemm_.multiply_packed(left_, packed_.tile(keys_, key), m, width_, n, dq_ + at * width_, heads_ * width_, key > 0);
+  }
+
+  /// P = exp(scores - logsumexp) and dS = P (dP - delta) * scale, both 0 where masked.
+  void make_row(int64_t i, int64_t visible, int64_t n, int64_t at) {
+    A *const p = weights_ + i * kAttentionTile, *const s = score_slopes_ + i * kAttentionTile;
+    numbers_.exp_slopes(p, s, scale_, logsumexp_[at], delta_[at], visible);
+    std::fill(p + visible, p + n, A(0));
+    std::fill(s + visible, s + n, A(0));
+  }
+
+  const BackwardOperands& o_;
+  const cpu::Sequence s_;
+  const int64_t key_head_, width_, heads_, groups_;
+  const A *const logsumexp_, *const delta_;
+  A* const dq_;
+  T *const dk_all_, *const dv_all_;
+  const A scale_;
+  const Blocks<T> gemm_{cpu::widest_gemm_instructions()};
+  const cpu::PackedRows<A> packed_{gemm_, width_};
+  const cpu::RowKernels<A>& numbers_ = cpu::row_kernels<A>();
+  A *keys_transposed_, *values_transposed_, *keys_, *left_queries_, *left_slopes_, *queries_, *slopes_;
+  A *weights_, *score_slopes_, *left_, *dk_, *dv_;
 };
 
 }  // namespace
 
 void Attention::Forward::cpu(const Tensor& y, const Tensor& logsumexp, const Tensor& q, const Tensor& k,
                              const Tensor& v, const Tensor& query_offsets, const Tensor& key_offsets) {
-  const int64_t heads = q.shape(1), width = q.shape(2), group = heads / k.shape(1);
-  std::vector<cpu::QueryTile> tiles;
-  for (const cpu::Sequence& s : cpu::sequences(query_offsets, key_offsets, q.shape(0), k.shape(0)))
-    for (const cpu::QueryTile& tile : cpu::query_tiles(s, 0)) tiles.push_back(tile);
+  const auto tasks = forward_tasks(cpu::sequences(query_offsets, key_offsets, q.shape(0), k.shape(0)), q.shape(1));
   visit_float(q.dtype(), [&]<class T>() {
-    using A = Accumulator<T>;
-    T* const out = y.data<T>().data();
-    A* const saved = logsumexp.data<A>().data();
-    parallel_tasks(int64_t(tiles.size()) * heads, [&](int64_t task) {
-      const cpu::QueryTile& tile = tiles[size_t(task / heads)];
-      const int64_t head = task % heads;
-      OnlineSoftmax<T, A> softmax(tile, cpu::head_rows(q, tile.row(), head), width);
-      const int64_t end = tile.position + tile.count;
-      for (int64_t key = 0; key < end; key += kAttentionTile) {
-        const int64_t row = tile.sequence.key + key;
-        softmax.add(key, std::min(kAttentionTile, end - key), cpu::head_rows(k, row, head / group),
-                    cpu::head_rows(v, row, head / group));
-      }
-      for (int64_t i = 0; i < tile.count; ++i) {
-        const int64_t at = (tile.row() + i) * heads + head;
-        saved[at] = softmax.finish(i, out + at * width);
-      }
-    });
+    parallel_tasks(int64_t(tasks.size()), [&](int64_t i) { attend<T>(tasks[size_t(i)], y, logsumexp, q, k, v); });
   });
 }
 
 void Attention::Backward::cpu(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
                               const Tensor& logsumexp, const Tensor& q, const Tensor& k, const Tensor& v,
                               const Tensor& query_offsets, const Tensor& key_offsets) {
-  const int64_t heads = q.shape(1), width = q.shape(2), groups = k.shape(1), group = heads / groups;
+  const int64_t heads = q.shape(1), width = q.shape(2), groups = k.shape(1);
   const auto all = cpu::sequences(query_offsets, key_offsets, q.shape(0), k.shape(0));
   const DType exact = accumulator_dtype(q.dtype());
   // dq is summed over the tiles of keys, so it needs the accumulator's precision until the end.
@@ -153,52 +290,17 @@ void Attention::Backward::cpu(const Tensor& dq, const Tensor& dk, const Tensor& 
   const Tensor delta({q.shape(0), heads}, exact);  // dy . y of each query and head
   visit_float(q.dtype(), [&]<class T>() {
     using A = Accumulator<T>;
-    const A* const lse = logsumexp.data<const A>().data();
     A* const means = delta.data<A>().data();
     const T *const answers = y.data<const T>().data(), *const slopes = dy.data<const T>().data();
     parallel_ranges(q.shape(0) * heads, 256, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        means[i] =
-            cpu::sum_lanes<A>(width, [=](int64_t c) { return A(answers[i * width + c]) * A(slopes[i * width + c]); });
+        means[i] = cpu::row_kernels<T>().dot(answers + i * width, slopes + i * width, width);
     });
     const int64_t used = key_offsets.data<const int32_t>().back() * groups * width;
     for (const Tensor* unseen : {&dk, &dv}) std::ranges::fill(unseen->data<T>().subspan(size_t(used)), T{});
-    const A scale = A(1 / std::sqrt(double(width)));
-    parallel_tasks(int64_t(all.size()) * groups, [&](int64_t task) {
-      const cpu::Sequence& s = all[size_t(task / groups)];
-      const int64_t key_head = task % groups;
-      GradientTile<A> tile;
-      const cpu::ConstMatrix weights{tile.weights.data(), exact, kAttentionTile, 1},
-          slope{tile.slopes.data(), exact, kAttentionTile, 1};
-      std::vector<A> dk_tile(size_t(kAttentionTile * width)), dv_tile(dk_tile.size());
-      for (int64_t key = 0; key < s.m; key += kAttentionTile) {
-        const int64_t keys = std::min(kAttentionTile, s.m - key);
-        const auto k_rows = cpu::head_rows(k, s.key + key, key_head), v_rows = cpu::head_rows(v, s.key + key, key_head);
-        std::fill(dk_tile.begin(), dk_tile.end(), A(0));
-        std::fill(dv_tile.begin(), dv_tile.end(), A(0));
-        const auto tiles = cpu::query_tiles(s, key);
-        for (int64_t head = key_head * group; head < (key_head + 1) * group; ++head)
-          for (const cpu::QueryTile& queries : tiles) {
-            const int64_t n = queries.count, at = queries.row() * heads + head;
-            const auto q_rows = cpu::head_rows(q, queries.row(), head),
-                       dy_rows = cpu::head_rows(dy, queries.row(), head);
-            cpu::gemm(n, keys, width, q_rows, k_rows.transposed(), {tile.weights.data(), exact, kAttentionTile});
-            cpu::gemm(n, keys, width, dy_rows, v_rows.transposed(), {tile.slopes.data(), exact, kAttentionTile});
-            tile.make(queries, key, keys, scale, lse + at, means + at, heads);
-            cpu::gemm(keys, width, n, weights.transposed(), dy_rows, {dv_tile.data(), exact, width}, true);
-            cpu::gemm(keys, width, n, slope.transposed(), q_rows, {dk_tile.data(), exact, width}, true);
-            cpu::gemm(n, width, keys, slope, k_rows, {dq_sum.data<A>().data() + at * width, exact, heads * width},
-                      key > 0);
-          }
-        for (int64_t j = 0; j < keys; ++j) {
-          const int64_t at = ((s.key + key + j) * groups + key_head) * width;
-          for (int64_t c = 0; c < width; ++c) {
-            dk.data<T>()[size_t(at + c)] = T(dk_tile[size_t(j * width + c)]);
-            dv.data<T>()[size_t(at + c)] = T(dv_tile[size_t(j * width + c)]);
-          }
-        }
-      }
-    });
+    const BackwardOperands operands{dq_sum, dk, dv, dy, q, k, v, logsumexp, delta};
+    parallel_tasks(int64_t(all.size()) * groups,
+                   [&](int64_t task) { HeadGradient<T>(operands, all[size_t(task / groups)], task % groups)(); });
   });
   if (q.dtype() != exact) copy(dq, dq_sum);
 }

@@ -4,33 +4,14 @@
 #include <vector>
 
 #include "autograd/tape.h"
-#include "core/parallel.h"
 #include "ops/cpu/bias.h"
+#include "ops/cpu/groups.h"
 #include "ops/cpu/matrix.h"
 #include "ops/parameter_gradient.h"
 
 namespace agon {
 
 namespace {
-
-constexpr int64_t kRows = 128, kColumns = 256;  // of a task
-
-/// Rows [begin, end) of one group; group -1: the rows no group has.
-struct Block {
-  int64_t group, begin, end;
-};
-
-/// All rows [0, n), group after group, cut into blocks.
-std::vector<Block> row_blocks(const Tensor& offsets, int64_t n) {
-  const auto offset = offsets.data<const int32_t>();
-  std::vector<Block> blocks;
-  const auto cut = [&](int64_t group, int64_t begin, int64_t end) {
-    for (; begin < end; begin += kRows) blocks.push_back({group, begin, std::min(end, begin + kRows)});
-  };
-  for (size_t e = 0; e + 1 < offset.size(); ++e) cut(int64_t(e), offset[e], offset[e + 1]);
-  cut(-1, offset.back(), n);
-  return blocks;
-}
 
 void check_offsets(const Tensor& offsets, int64_t n) {
   const auto offset = offsets.data<const int32_t>();
@@ -42,19 +23,18 @@ void check_offsets(const Tensor& offsets, int64_t n) {
 template <class MatrixOf>
 void multiply_rows(const Tensor& out, const Tensor& in, const Tensor& offsets, MatrixOf&& matrix_of,
                    const Tensor& bias) {
-  check_offsets(offsets, out.shape(0));
-  const std::vector<Block> blocks = row_blocks(offsets, out.shape(0));
+  const int64_t rows = out.shape(0), n = out.shape(1);
+  check_offsets(offsets, rows);
+  const std::vector<cpu::GroupBlock> blocks = cpu::group_blocks(offsets, in.shape(1));
   parallel_tasks(int64_t(blocks.size()), [&](int64_t task) {
     const auto [group, begin, end] = blocks[size_t(task)];
-    const int64_t n = out.shape(1);
-    cpu::Matrix c = cpu::output(out).from(begin, 0);
-    if (group < 0) {
-      std::fill_n(static_cast<char*>(c.data), (end - begin) * n * size_of(out.dtype()), char(0));
-      return;
-    }
-    cpu::gemm(end - begin, n, in.shape(1), cpu::matrix(in).from(begin, 0), matrix_of(group), c);
+    cpu::gemm(end - begin, n, in.shape(1), cpu::matrix(in).from(begin, 0), matrix_of(group),
+              cpu::output(out).from(begin, 0));
     if (bias) cpu::add_bias(out, begin, end, bias, group * n);
   });
+  const int64_t used = offsets.data<const int32_t>().back();
+  std::fill_n(static_cast<char*>(cpu::output(out).from(used, 0).data), (rows - used) * n * size_of(out.dtype()),
+              char(0));
 }
 
 }  // namespace
@@ -71,13 +51,13 @@ void GroupedLinear::Input::cpu(const Tensor& drows, const Tensor& dy, const Tens
 
 void GroupedLinear::Weight::cpu(const Tensor& dw, bool add, const Tensor& dy, const Tensor& rows,
                                 const Tensor& offsets) {
-  const int64_t groups = dw.shape(0), out = dw.shape(1), in = dw.shape(2), pieces = (in + kColumns - 1) / kColumns;
   const auto offset = offsets.data<const int32_t>();
-  parallel_tasks(groups * pieces, [&](int64_t task) {
-    const int64_t e = task / pieces, column = task % pieces * kColumns, begin = offset[e], end = offset[e + 1];
+  cpu::each_group_piece(dw.shape(0), dw.shape(1), dw.shape(2), [&](const cpu::GroupPiece& piece) {
+    const auto [e, row, m, column, n] = piece;
+    const int64_t begin = offset[size_t(e)], end = offset[size_t(e) + 1];
     if (add && begin == end) return;
-    cpu::gemm(out, std::min(kColumns, in - column), end - begin, cpu::matrix(dy).from(begin, 0).transposed(),
-              cpu::matrix(rows).from(begin, column), cpu::output(dw).from(e * out, column), add);
+    cpu::gemm(m, n, end - begin, cpu::matrix(dy).from(begin, row).transposed(), cpu::matrix(rows).from(begin, column),
+              cpu::output(dw).from(e * dw.shape(1) + row, column), add);
   });
 }
 

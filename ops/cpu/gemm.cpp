@@ -79,7 +79,7 @@ void multiply_shared(const GemmInstructions& set, const GemmBlocks<P>& blocks, i
 void gemm_with(const GemmInstructions& set, int64_t m, int64_t n, int64_t k, ConstMatrix a, ConstMatrix b, Matrix c,
                bool add) {
   check_dtypes(a, b, c, add);
-  const Pieces rows = Pieces::of(m, kRows);
+  const Pieces rows = Pieces::of(m, std::max(kRows, (int64_t(1) << 18) / std::max<int64_t>(k, 1)));
   if (n > 0)
     with_gemm_blocks(set, a.dtype, b.dtype, [&]<class P>(const GemmBlocks<P>& blocks) {
       for (int64_t i = 0; i < rows.count; ++i)

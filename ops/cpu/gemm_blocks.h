@@ -20,7 +20,7 @@ struct Pieces {
 };
 
 /// What a thread's memory is for; each use has a block of its own.
-enum class Scratch { left, right, wide, shared, rows, hidden, slopes, sums, count };
+enum class Scratch { left, right, wide, shared, rows, before, hidden, slopes, sums, heads, count };
 
 /// Memory of n elements, kept by each thread between calls; no result depends on what is in it.
 template <class T>
@@ -92,13 +92,13 @@ class GemmBlocks {
       pack_panel(to + j * packed(k), std::min(panel_columns(), n - j), k, b.from(0, j));
   }
 
-  /// C [m, n] = [C +] left times right, both packed.
+  /// C [m, n] = [C +] left times right, both packed; `right` of at least k numbers a column, `depth` of them (k: 0).
   void multiply_packed(const P* left, const P* right, int64_t m, int64_t n, int64_t k, Number* c, int64_t c_stride,
-                       bool add, const GemmAhead& ahead = {}) const {
+                       bool add, int64_t depth = 0, const GemmAhead& ahead = {}) const {
     for (int64_t j = 0; j < n; j += panel_columns()) {
       const int64_t columns = std::min(panel_columns(), n - j);
-      multiply_panel(left, right + j * packed(k), panel_width(columns), m, columns, k, c + j, c_stride, add,
-                     j == 0 ? ahead : GemmAhead{});
+      multiply_panel(left, right + j * packed(depth ? depth : k), panel_width(columns), m, columns, k, c + j, c_stride,
+                     add, j == 0 ? ahead : GemmAhead{});
     }
   }
 
@@ -112,7 +112,7 @@ class GemmBlocks {
       const int64_t i = rows.begin(p), height = rows.size(p);
       pack_left(panel, height, k, a.from(i, 0));
       const bool last = p + 1 == rows.count;
-      multiply_packed(panel, right, height, n, k, c + i * c_stride, c_stride, add,
+      multiply_packed(panel, right, height, n, k, c + i * c_stride, c_stride, add, k,
                       last ? GemmAhead{} : lines_of(a.from(i + height, 0).transposed(), rows.size(p + 1), k));
     }
   }
@@ -123,6 +123,7 @@ class GemmBlocks {
     // A panel that is used once and lies as the tile wants it is left where it is.
     const bool direct =
         std::is_same_v<P, Number> && m <= kernel().rows && b.column_stride == 1 && b.dtype == dtype_of<Number>;
+    if (!direct && m <= std::min(kFewRows, kernel().rows)) return multiply_few(left, m, n, k, b, c, c_stride, add);
     P* const panel = scratch<P>(Scratch::right, panel_columns() * packed(k));
     for (int64_t j = 0; j < n; j += panel_columns()) {
       const int64_t columns = std::min(panel_columns(), n - j), next = j + columns;
@@ -138,6 +139,7 @@ class GemmBlocks {
   }
 
  private:
+  static constexpr int64_t kFewRows = 8, kFewDepth = 128;
   static constexpr int64_t kPanelsAtOnce = 8, kStepsAtOnce = 16;
 
   const GemmKernel<P>& kernel() const {
@@ -161,6 +163,25 @@ class GemmBlocks {
       set_.pack_bf16(to, width, lanes, k, static_cast<const uint16_t*>(from.data), lane_stride, k_stride);
     else
       set_.pack_f32(to, width, lanes, k, static_cast<const float*>(from.data), lane_stride, k_stride);
+  }
+
+  /// `multiply` for rows of one panel, few of them: each number of b is used hardly more often than it is fetched, so
+  /// it is packed in pieces short enough to be multiplied out of the first-level cache.
+  void multiply_few(const P* left, int64_t m, int64_t n, int64_t k, ConstMatrix b, Number* c, int64_t c_stride,
+                    bool add) const {
+    P* const panel = scratch<P>(Scratch::right, panel_columns() * packed(kFewDepth));
+    for (int64_t j = 0; j < n; j += panel_columns()) {
+      const int64_t columns = std::min(panel_columns(), n - j);
+      for (int64_t l = 0; l < std::max<int64_t>(k, 1); l += kFewDepth) {
+        const int64_t depth = std::min(kFewDepth, k - l), next = l + depth;
+        pack_panel(panel, columns, depth, b.from(l, j));
+        const GemmAhead ahead = next < k ? lines_of(b.from(next, j), columns, std::min(kFewDepth, k - next))
+                                         : lines_of(b.from(0, j + columns), std::min(panel_columns(), n - j - columns),
+                                                    std::min(kFewDepth, k));
+        multiply_panel(left + packed(l) * m, panel, panel_width(columns), m, columns, depth, c + j, c_stride,
+                       add || l > 0, ahead);
+      }
+    }
   }
 
   void multiply_panel(const P* left, const P* panel, int64_t b_stride, int64_t m, int64_t columns, int64_t k, Number* c,

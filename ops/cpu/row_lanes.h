@@ -88,6 +88,13 @@ struct Rest {
   int64_t at, count;
 };
 
+/// The elements `by` further on.
+template <int K>
+inline Whole<K> moved(Whole<K> w, int64_t by) {
+  return {w.at + by};
+}
+inline Rest moved(Rest rest, int64_t by) { return {rest.at + by, rest.count}; }
+
 /// v for each of these elements.
 template <class N, class Where>
 [[gnu::always_inline]] inline Lanes<N, Where::kNumbers> all(N v, Where) {

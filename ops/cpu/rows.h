@@ -32,6 +32,14 @@ struct RowKernels {
   void (*gelu_backward)(T* dx, const T* dy, const T* x, int64_t n);
   void (*sigmoid)(T* y, const T* x, int64_t n);
 
+  /// The sum of log(1 + exp(x[i])), of silu(x[i]), of max(x[i], 0).
+  A (*softplus_sum)(const T* x, int64_t n);
+  A (*silu_sum)(const T* x, int64_t n);
+  A (*relu_sum)(const T* x, int64_t n);
+  /// dx[i] = factor times the slope of what was summed.
+  void (*softplus_slopes)(T* dx, const T* x, A factor, int64_t n);
+  void (*silu_slopes)(T* dx, const T* x, A factor, int64_t n);
+
   /// The largest of `start` and x[i] * factor. A NaN in x may be passed over.
   A (*max)(A start, const T* x, A factor, int64_t n);
   /// p[i] = exp(x[i] * factor - top). Gives the sum of them.
@@ -63,6 +71,8 @@ struct RowKernels {
   void (*scale)(T* y, const T* x, A factor, int64_t n);
   /// dot(a, b), and y = a * factor.
   A (*dot_scale)(T* y, const T* a, const T* b, A factor, int64_t n);
+  /// y += the sum over j < count of weight[j] * row j of x, ascending; rows are `stride` elements apart.
+  void (*add_weighted)(A* y, const T* x, int64_t stride, const A* weight, int64_t count, int64_t n);
   /// y = the sum over j < count of weight[j] * rows[j], ascending from 0; no weights: 1 each.
   void (*weighted_sum)(T* y, const T* const* rows, const A* weight, int64_t count, int64_t n);
 };

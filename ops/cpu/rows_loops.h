@@ -1,5 +1,6 @@
 #pragma once
 #include "ops/cpu/row_activations.h"
+#include "ops/cpu/row_answers.h"
 #include "ops/cpu/row_norms.h"
 #include "ops/cpu/row_softmax.h"
 #include "ops/cpu/row_sums.h"
@@ -16,6 +17,11 @@ constexpr RowKernels<T> kernels() {
       .gelu = gelu<T>,
       .gelu_backward = gelu_backward<T>,
       .sigmoid = sigmoid<T>,
+      .softplus_sum = softplus_sum<T>,
+      .silu_sum = silu_sum<T>,
+      .relu_sum = relu_sum<T>,
+      .softplus_slopes = softplus_slopes<T>,
+      .silu_slopes = silu_slopes<T>,
       .max = max_of<T>,
       .exp = exp_of<T>,
       .exp_slopes = exp_slopes<typename RowNumber<T>::type>,
@@ -32,6 +38,7 @@ constexpr RowKernels<T> kernels() {
       .dot = dot<T>,
       .scale = scale<T>,
       .dot_scale = dot_scale<T>,
+      .add_weighted = add_weighted<T>,
       .weighted_sum = weighted_sum<T>,
   };
 }

@@ -12,6 +12,8 @@ using namespace agon::testing;
 
 namespace {
 
+constexpr int64_t kWidth = 6, kHidden = 5;
+
 /// Outputs and gradients of ⟨direction, f(x, weight)⟩.
 struct Result {
   Tensor y;
@@ -44,20 +46,45 @@ struct Both {
 
 Both run_both(int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias,
               Precision precision, Device device = {}) {
-  const int64_t D = 6, F = 5;
-  ExpertGroup experts(experts_total, D, F, activation, bias, precision, 1, 1);
+  ExpertGroup experts(experts_total, kWidth, kHidden, activation, bias, precision, 1, 1);
   fill_parameters(experts, 23);
   move_to(experts, device);
   const RandomPairs pairs = random_pairs(tokens, experts_total, 29, spare);
   const Plan plan =
       make_plan(agon::on_device(pairs.expert, device), agon::on_device(pairs.token_offsets, device), experts_total);
-  Parameter x = parameter(random({tokens, D}, 1), precision, device);
+  Parameter x = parameter(random({tokens, kWidth}, 1), precision, device);
   Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision), device);
   return {differentiate(experts, x, weight,
                         [&](const Tensor& in, const Tensor& w) { return expert_ffn(in, plan, w, experts); }),
           differentiate(experts, x, weight, [&](const Tensor& in, const Tensor& w) {
             return combine(experts(permute(in, plan), plan.offsets), w, plan);
           })};
+}
+
+/// The op in steps, on the numbers of run_both.
+Result in_steps(int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias,
+                Precision precision) {
+  ExpertGroup experts(experts_total, kWidth, kHidden, activation, bias, precision, 1, 1);
+  fill_parameters(experts, 23);
+  const RandomPairs pairs = random_pairs(tokens, experts_total, 29, spare);
+  const Plan plan = make_plan(pairs.expert, pairs.token_offsets, experts_total);
+  Parameter x = parameter(random({tokens, kWidth}, 1), precision);
+  Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision));
+  return differentiate(experts, x, weight, [&](const Tensor& in, const Tensor& w) {
+    const ExpertFfn::Operands operands{.x = in,
+                                       .plan = plan,
+                                       .weight = w,
+                                       .up = experts.up,
+                                       .down = experts.down,
+                                       .up_bias = experts.up_bias,
+                                       .down_bias = experts.down_bias,
+                                       .activation = activation,
+                                       .before = Tensor({pairs.expert.size(), experts.up.value.shape(1)}, in.dtype())};
+    Tensor y(in.shape(), in.dtype());
+    ExpertFfn::forward_in_steps(y, operands);
+    return record("in steps", {&in, &w, &operands.up, &operands.down, &operands.up_bias, &operands.down_bias}, y,
+                  [operands](Gradients& g, const Tensor& dy) { ExpertFfn::backward_in_steps(g, dy, operands); });
+  });
 }
 
 }  // namespace
@@ -88,6 +115,25 @@ TEST_CASE("expert_ffn: f32 and bf16 stay near their plain composition") {
       for (size_t i = 0; i < both.plain.gradients.size(); ++i)
         CHECK(relative_error(both.fused.gradients[i], both.plain.gradients[i]) < tolerance);
     }
+}
+
+TEST_CASE("expert_ffn: on a CPU the fused kernels give the bits of the steps") {
+  for (const Precision precision : {Precision::f64(), Precision::fp32(), Precision::bf16()})
+    for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
+      for (const bool bias : {false, true})
+        for (const auto& [tokens, experts, spare] : {std::tuple{13, 4, 0}, {700, 3, 9}}) {
+          CAPTURE(int(precision.compute));
+          CAPTURE(int(activation));
+          CAPTURE(bias);
+          CAPTURE(tokens);
+          const Both both = run_both(tokens, experts, spare, activation, bias, precision);
+          Result steps = in_steps(tokens, experts, spare, activation, bias, precision);
+          CHECK(identical(both.fused.y, steps.y));
+          for (size_t i = 0; i < steps.gradients.size(); ++i) {
+            CAPTURE(i);
+            CHECK(identical(both.fused.gradients[i], steps.gradients[i]));
+          }
+        }
 }
 
 TEST_CASE("expert_ffn: finite differences of everything that has a gradient") {
