@@ -76,9 +76,10 @@ BenchCases train_cases(const BenchOptions& o) {
   c.own_arena = true;
   c.prepare = [=](int64_t) {
     const auto parts = std::make_shared<std::map<std::string, double>>();
+    const int64_t middle = config.train.steps / 2;  // where experts compete as often as in most of the training
     const auto once = [=](int64_t turn) {
       start_timing();
-      bench->trainer.step(turn, turn);
+      bench->trainer.step(middle + turn % (config.train.steps - middle), turn);
       const auto seconds = stop_timing();
       if (turn < 2) return;  // these find out what memory it takes, and take it
       for (const auto& [part, s] : seconds) (*parts)[part] += s;
