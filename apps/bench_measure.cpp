@@ -174,11 +174,12 @@ std::vector<BenchResult> measure(std::span<const BenchCase> cases, const BenchOp
   while (std::ranges::any_of(all, wants_round))
     for (Measurement& m : all)
       if (m.wants_round()) {
-        // Other libraries' threads look for work a while before they sleep: OpenBLAS's for up to 0.1 s.
+        // Another library's threads look for work a while before they sleep.
         if (all.size() > 1 && !options.tiny) std::this_thread::sleep_for(std::chrono::milliseconds(200));
         m.round(probe);
       }
   std::vector<BenchResult> results;
+  results.reserve(all.size());
   for (Measurement& m : all) results.push_back(std::move(m).result());
   set_threads(usual);
   return results;

@@ -42,7 +42,7 @@ class Machine:
         elapsed, busy, ours = (now - then for now, then in zip(self.read(), self.at))
         return max(0.0, busy - ours) / (elapsed * self.cores)
 
-    def wait_for_quiet(self, most, patience=60):
+    def wait_for_quiet(self, most, patience=10):
         for _ in range(int(patience / 0.5)):
             self.start()
             time.sleep(0.5)
