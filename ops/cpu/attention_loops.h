@@ -24,13 +24,11 @@ template <class F>
 template <class T, class A = typename RowNumber<T>::type>
 void take_rows(A* to, const T* from, int64_t stride, int64_t first, int64_t end, int64_t width) {
   const Range rows = whole_lanes(first, end);
-  each_sixteen(width, [=](auto at, int64_t square) {
-    A* const column = to + square;
-    for (int64_t i = rows.begin; i < first; ++i) store(column, Sixteen{i * kTile}, all(A(0), Sixteen{}));
-    for (int64_t i = first; i < end; ++i)
-      store(column, Sixteen{i * kTile}, load(from, moved(at, (i - first) * stride)));
-    for (int64_t i = end; i < rows.end; ++i) store(column, Sixteen{i * kTile}, all(A(0), Sixteen{}));
-  });
+  for (int64_t i = rows.begin; i < rows.end; ++i)
+    each_sixteen(width, [=](auto at, int64_t square) {
+      store(to + square, Sixteen{i * kTile},
+            i < first || i >= end ? all(A(0), Sixteen{}) : load(from, moved(at, (i - first) * stride)));
+    });
 }
 
 template <class T, class A = typename RowNumber<T>::type>
@@ -58,6 +56,36 @@ void turn(A* to, const A* from, int64_t first, int64_t end, int64_t width) {
   });
 }
 
+/// Sixteen queries' numbers of M keys.
+template <class A, int M>
+using Numbers = Lanes<A, M * kLanes>;
+template <class A>
+constexpr int kParts = Lanes<A, kLanes>::kParts;
+
+/// Calls f(key, part of that key's sixteen) for the parts of Numbers.
+template <class A, int M, class F>
+[[gnu::always_inline]] inline Numbers<A, M> each_key(F&& f) {
+  return each_part<A, M * kLanes>([&](int i) { return f(i / kParts<A>, i % kParts<A>); });
+}
+/// Keys from j on, of the queries from `column` on.
+template <class A, int M>
+[[gnu::always_inline]] inline Numbers<A, M> load_keys(const A* column, int64_t j) {
+  return each_key<A, M>(
+      [=](int key, int part) { return load_register(column + (j + key) * kTile + part * Lanes<A, kLanes>::kNumbers); });
+}
+template <class A, int M>
+[[gnu::always_inline]] inline void store_keys(A* column, int64_t j, const Numbers<A, M>& v) {
+#pragma GCC unroll 8
+  for (int i = 0; i < Numbers<A, M>::kParts; ++i)
+    __builtin_memcpy(column + (j + i / kParts<A>)*kTile + i % kParts<A> * Numbers<A, M>::kNumbers, &v.part[i],
+                     kRegisterBytes);
+}
+/// What each key of M is given.
+template <class A, int M>
+[[gnu::always_inline]] inline Numbers<A, M> repeat(const Lanes<A, kLanes>& v) {
+  return each_key<A, M>([&](int, int part) { return v.part[part]; });
+}
+
 /// What hides, on the diagonal, a key from the queries before it.
 template <class A>
 struct Mask {
@@ -68,10 +96,13 @@ struct Mask {
     for (int i = 0; i < kLanes; ++i) numbers[i] = A(i);
     place = load(numbers, Sixteen{0});
   }
-  /// v in lanes from `key` on, `behind` before.
-  Lanes<A, kLanes> operator()(const Lanes<A, kLanes>& v, int64_t key, A behind) const {
-    const auto from = all(A(key), Sixteen{}), other = all(behind, Sixteen{});
-    return each_part<A, kLanes>([&](int i) { return place.part[i] >= from.part[i] ? v.part[i] : other.part[i]; });
+  /// v, but `behind` in the lanes before `place` of the first key, before the next one of the next key and so on.
+  template <int M>
+  [[gnu::always_inline]] Numbers<A, M> hide(const Numbers<A, M>& v, int64_t at, A behind) const {
+    return each_key<A, M>([&](int key, int part) {
+      const auto from = A(at + key) - Register<A>{}, other = behind - Register<A>{};
+      return place.part[part] >= from ? v.part[key * kParts<A> + part] : other;
+    });
   }
 };
 
@@ -110,36 +141,56 @@ void each_queries(const AttentionTile<A>& t, F&& f) {
     f(i, t.diagonal && i + kLanes < t.keys ? i + kLanes : t.keys, t.diagonal ? i : t.keys);
 }
 
+/// Keys at once: four registers of f32, whose chains of instructions do not wait for each other.
+constexpr int kKeys = kWide / kLanes > 0 ? kWide / kLanes : 1;
+template <int M>
+struct AtOnce {
+  static constexpr int kKeys = M;
+};
+/// Calls f(first key, AtOnce how many) for all keys.
+template <class F>
+[[gnu::always_inline]] inline void each_keys(int64_t keys, F&& f) {
+  int64_t j = 0;
+  for (; j + kKeys <= keys; j += kKeys) f(j, AtOnce<kKeys>{});
+  if constexpr (kKeys > 1)
+    for (; j < keys; ++j) f(j, AtOnce<1>{});
+}
+
 /// Turns the scores of sixteen queries, from the i-th on, into weights relative to the largest so far. The sums are
 /// those of ops/cpu/lanes.h over the keys.
 template <class A>
 void weigh(const AttentionTile<A>& t, A* scores, const AttentionSoftmax<A>& s) {
   const Mask<A> mask;
-  const auto scale = all(t.scale, Sixteen{});
   each_queries(t, [&](int64_t i, int64_t keys, int64_t mixed) {
     A* const column = scores + i;
-    auto raw = all(A(-__builtin_inf()), Sixteen{});
-    for (int64_t j = 0; j < keys; ++j) {
-      const auto score = load(column, Sixteen{j * kTile});
-      raw = larger(raw, j < mixed ? score : mask(score, j - i, A(-__builtin_inf())));
-    }
-    const auto before = load(s.top, Sixteen{i}), top = larger(before, raw * scale);
-    Lanes<A, kLanes> sum[kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      auto total = all(A(0), Sixteen{});
-      for (int64_t j = lane; j < keys; j += kLanes) {
-        auto weight = exp(load(column, Sixteen{j * kTile}) * scale - top);
-        if (j >= mixed) weight = mask(weight, j - i, A(0));
-        store(column, Sixteen{j * kTile}, weight);
-        total = total + weight;
-      }
-      sum[lane] = total;
-    }
+    Lanes<A, kLanes> raw[kKeys];
+    for (auto& r : raw) r = all(A(-__builtin_inf()), Sixteen{});
+    each_keys(keys, [&]<int M>(int64_t j, AtOnce<M>) {
+      auto score = load_keys<A, M>(column, j);
+      if (j + M > mixed) score = mask.template hide<M>(score, j - i, A(-__builtin_inf()));
+#pragma GCC unroll 4
+      for (int key = 0; key < M; ++key)
+        raw[key] = larger(raw[key], each_part<A, kLanes>([&](int p) { return score.part[key * kParts<A> + p]; }));
+    });
+    for (int key = 1; key < kKeys; ++key) raw[0] = larger(raw[0], raw[key]);
+    const auto before = load(s.top, Sixteen{i}), top = larger(before, raw[0] * all(t.scale, Sixteen{}));
+    A sums[kLanes * kLanes];  // of the keys j mod 16, for each query
+    for (int64_t lane = 0; lane < kLanes; ++lane) store(sums, Sixteen{lane * kLanes}, all(A(0), Sixteen{}));
+    each_keys(keys, [&]<int M>(int64_t j, AtOnce<M>) {
+      auto weight = exp(load_keys<A, M>(column, j) * all(t.scale, Whole<M * kLanes>{}) - repeat<A, M>(top));
+      if (j + M > mixed) weight = mask.template hide<M>(weight, j - i, A(0));
+      store_keys<A, M>(column, j, weight);
+      const Whole<M * kLanes> lanes{j % kLanes * kLanes};
+      store(sums, lanes, load(sums, lanes) + weight);
+    });
     for (int64_t half = kLanes / 2; half > 0; half /= 2)
-      for (int64_t lane = 0; lane < half; ++lane) sum[lane] = sum[lane] + sum[lane + half];
+      for (int64_t lane = 0; lane < half; ++lane) {
+        const Sixteen at{lane * kLanes}, other{(lane + half) * kLanes};
+        store(sums, at, load(sums, at) + load(sums, other));
+      }
     const auto shrink = exp(before - top);
     store(s.shrink, Sixteen{i}, shrink);
-    store(s.sum, Sixteen{i}, load(s.sum, Sixteen{i}) * shrink + sum[0]);
+    store(s.sum, Sixteen{i}, load(s.sum, Sixteen{i}) * shrink + load(sums, Sixteen{0}));
     store(s.top, Sixteen{i}, top);
   });
 }
@@ -171,16 +222,18 @@ void attend(const AttentionTile<A>& t, const A* queries_turned, const A* keys, c
 template <class A>
 void make_slopes(const AttentionTile<A>& t, const AttentionSlopes<A>& o) {
   const Mask<A> mask;
-  const auto scale = all(t.scale, Sixteen{});
   each_queries(t, [&](int64_t i, int64_t keys, int64_t mixed) {
     const auto logsumexp = load(o.logsumexp, Sixteen{i}), delta = load(o.delta, Sixteen{i});
-    for (int64_t j = 0; j < keys; ++j) {
-      const Sixteen at{j * kTile + i};
-      auto weight = exp(load(o.weights, at) * scale - logsumexp), slope = weight * (load(o.slopes, at) - delta) * scale;
-      if (j >= mixed) weight = mask(weight, j - i, A(0)), slope = mask(slope, j - i, A(0));
-      store(o.weights, at, weight);
-      store(o.slopes, at, slope);
-    }
+    A *const weights = o.weights + i, *const slopes = o.slopes + i;
+    each_keys(keys, [&]<int M>(int64_t j, AtOnce<M>) {
+      const auto scale = all(t.scale, Whole<M * kLanes>{});
+      auto weight = exp(load_keys<A, M>(weights, j) * scale - repeat<A, M>(logsumexp));
+      auto slope = weight * (load_keys<A, M>(slopes, j) - repeat<A, M>(delta)) * scale;
+      if (j + M > mixed)
+        weight = mask.template hide<M>(weight, j - i, A(0)), slope = mask.template hide<M>(slope, j - i, A(0));
+      store_keys<A, M>(weights, j, weight);
+      store_keys<A, M>(slopes, j, slope);
+    });
   });
 }
 
