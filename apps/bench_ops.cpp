@@ -47,12 +47,8 @@ void add_products(BenchCases& cases, const BenchOptions& o, bool gpu) {
       : gpu  ? std::vector<Product>{{8192, 4096, 4096, 0},     {16384, 768, 3072, 0},  {32768, 2048, 2048, 0},
                                     {16384, 768, 64, 0, true}, {16384, 768, 3072, 16}, {32768, 2048, 2048, 32},
                                     {65536, 768, 768, 64}}
-             : std::vector<Product>{{1024, 1024, 1024, 0},
-                                    {2048, 768, 3072, 0},
-                                    {2048, 768, 64, 0, true},
-                                    {4096, 768, 3072, 8},
-                                    {16384, 768, 768, 64},
-                                    {128, 768, 768, 64}};
+             : std::vector<Product>{{1024, 1024, 1024, 0}, {2048, 768, 3072, 0},  {2048, 768, 64, 0, true},
+                                    {4096, 768, 3072, 8},  {16384, 768, 768, 64}, {128, 768, 768, 64}};
   for (const Product& p : products) {
     const double flops = 2 * double(p.rows) * double(p.in) * double(p.out);
     const OpInput rows{{p.rows, p.in}, false, t}, matrix{{p.out, p.in}, true, p.router ? DType::f32 : t, 0.02};
@@ -74,19 +70,21 @@ void add_products(BenchCases& cases, const BenchOptions& o, bool gpu) {
 }
 
 void add_attention(BenchCases& cases, const BenchOptions& o, bool gpu) {
-  const int64_t B = o.tiny ? 2
-                    : gpu  ? 16
-                           : 4,
-                L = o.tiny ? 5
-                    : gpu  ? 1024
-                           : 512,
-                H = o.tiny ? 2 : 12, d = o.tiny ? 4 : 64;
-  const OpInput heads{{B * L, H, d}, false, o.dtype};
-  add_op(cases, o, "attention", fmt::format("{} x {}, {} heads of {}", B, L, H, d), 2.0 * double(B * L * L * H * d), 2,
-         bytes_of(heads), {heads, heads, heads}, [=, device = o.device] {
-           const Tensor offsets = even_offsets(B * L, B, device);
-           return [offsets](const auto& v) { return attention(v[0], v[1], v[2], offsets, offsets); };
-         });
+  struct Sequences {
+    int64_t count, length, heads, width;
+  };
+  const std::vector<Sequences> all = o.tiny ? std::vector<Sequences>{{2, 5, 2, 4}}
+                                     : gpu
+                                         ? std::vector<Sequences>{{16, 1024, 12, 64}}
+                                         : std::vector<Sequences>{{4, 512, 12, 64}, {8, 256, 12, 64}, {12, 64, 4, 32}};
+  for (const auto [B, L, H, d] : all) {
+    const OpInput heads{{B * L, H, d}, false, o.dtype};
+    add_op(cases, o, "attention", fmt::format("{} x {}, {} heads of {}", B, L, H, d), 2.0 * double(B * L * L * H * d),
+           2, bytes_of(heads), {heads, heads, heads}, [B = B, L = L, device = o.device] {
+             const Tensor offsets = even_offsets(B * L, B, device);
+             return [offsets](const auto& v) { return attention(v[0], v[1], v[2], offsets, offsets); };
+           });
+  }
 }
 
 /// Operations are counted as one each, exponentials and roots among them.

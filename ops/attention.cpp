@@ -7,95 +7,63 @@
 #include <vector>
 
 #include "autograd/tape.h"
-#include "core/copy.h"
 #include "core/parallel.h"
-#include "ops/cpu/attention_heads.h"
-#include "ops/cpu/exp.h"
-#include "ops/cpu/rows.h"
+#include "ops/cpu/attention_tiles.h"
+#include "ops/cpu/gemm_blocks.h"
 
 namespace agon {
 
 namespace {
 
-using cpu::kAttentionTile, cpu::scratch, cpu::Scratch;
+using cpu::attention_tiles, cpu::HeadRows, cpu::kAttentionSquare, cpu::kAttentionTile;
 
 template <class T>
-using Blocks = cpu::GemmBlocks<Accumulator<T>>;
+const cpu::AttentionKernels<T>& widest() {
+  static const cpu::AttentionInstructions& set = *cpu::attention_instructions(0);
+  if constexpr (std::is_same_v<T, float>)
+    return set.f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return set.f64;
+  else
+    return set.half;
+}
 
-/// The running softmax and answer of the queries of one tile (one head).
-template <class T, class A = Accumulator<T>>
-class OnlineSoftmax {
- public:
-  /// memory: size(width) numbers.
-  OnlineSoftmax(const Blocks<T>& blocks, const cpu::QueryTile& tile, cpu::ConstMatrix queries, int64_t width, A* memory)
-      : gemm_(blocks),
-        tile_(tile),
-        width_(width),
-        scale_(A(1 / std::sqrt(double(width)))),
-        top_(memory),
-        sum_(top_ + kAttentionTile),
-        answer_(sum_ + kAttentionTile),
-        scores_(answer_ + kAttentionTile * width),
-        queries_(scores_ + kAttentionTile * kAttentionTile),
-        weights_(queries_ + kAttentionTile * width) {
-    std::fill_n(top_, tile.count, -std::numeric_limits<A>::infinity());
-    std::fill_n(sum_, tile.count, A(0));
-    std::fill_n(answer_, tile.count * width, A(0));
-    gemm_.pack_left(queries_, tile.count, width, queries);
+/// What the two passes share: a head's sizes, and the thread's memory.
+template <class T>
+class Head {
+ protected:
+  using A = Accumulator<T>;
+
+  Head(const Tensor& q, const Tensor& k)
+      : heads_(q.shape(1)), groups_(k.shape(1)), width_(q.shape(2)), scale_(A(1 / std::sqrt(double(width_)))) {}
+
+  /// Numbers of a tile of rows.
+  int64_t tile() const { return cpu::attention_squares(width_) * kAttentionSquare; }
+  void reserve(int64_t numbers) { memory_ = cpu::scratch<A>(cpu::Scratch::heads, numbers); }
+  A* take(int64_t numbers) { return std::exchange(memory_, memory_ + numbers); }
+
+  /// The n rows as tiles.
+  void take_tiles(A* to, const HeadRows<T>& rows, int64_t n) const {
+    for (int64_t i = 0; i < n; i += kAttentionTile, to += tile())
+      kernels_.take(to, rows.row(i), rows.stride, 0, std::min(kAttentionTile, n - i), width_);
   }
-  static int64_t size(int64_t width) { return kAttentionTile * (2 + 2 * width + 2 * kAttentionTile); }
 
-  /// Takes in the n keys from first_key on: packed keys [d, n] and values [n, d], and the values as they lie.
-  void add(int64_t first_key, int64_t n, const A* keys, const A* packed_values, cpu::ConstMatrix values) {
-    gemm_.multiply_packed(queries_, keys, tile_.count, n, width_, scores_, kAttentionTile, false);
-    for (int64_t i = 0; i < tile_.count; ++i) weigh(i, std::min(n, tile_.position + i + 1 - first_key));
-    if (first_key != tile_.diagonal()) return add_values(0, tile_.count, n, packed_values, n);
-    // On the diagonal rows see different numbers of keys: a strip of rows takes those that all of it sees at once, then
-    // each row its own few. Strips are cut by position, as tiles are.
-    for (int64_t i = 0, end; i < tile_.count; i = end) {
-      const int64_t shared = (tile_.position + i - first_key) / kStrip * kStrip;
-      end = std::min(tile_.count, first_key + shared + kStrip - tile_.position);
-      if (shared > 0) add_values(i, end - i, shared, packed_values, n);
-      for (int64_t row = i; row < end; ++row)
-        rows_.add_weighted(answer_ + row * width_, static_cast<const T*>(values.from(shared, 0).data),
-                           values.row_stride, scores_ + row * kAttentionTile + shared,
-                           tile_.position + row - first_key - shared + 1, width_);
+  /// Calls f(position of the first, rows of their squares they stand in) for the queries at [begin, end), tile by tile.
+  template <class F>
+  static void each_queries(int64_t begin, int64_t end, F&& f) {
+    for (int64_t position = begin, next; position < end; position = next) {
+      const int64_t start = position / kAttentionTile * kAttentionTile;
+      next = std::min(end, start + kAttentionTile);
+      f(position, position - start, next - start);
     }
   }
 
-  /// Writes row i of the answer; returns the logsumexp of its scores.
-  A finish(int64_t i, T* out) const {
-    const A inverse = A(1) / sum_[i];
-    for (int64_t c = 0; c < width_; ++c) out[c] = T(answer_[i * width_ + c] * inverse);
-    return top_[i] + std::log(sum_[i]);
-  }
+  const cpu::AttentionKernels<T>& kernels_ = widest<T>();
+  const int64_t heads_, groups_, width_;
+  const A scale_;
 
  private:
-  static constexpr int64_t kStrip = 8;
-
-  /// Turns the first `visible` scores of row i into weights relative to the largest so far.
-  void weigh(int64_t i, int64_t visible) {
-    A* const row = scores_ + i * kAttentionTile;
-    const A before = top_[i], top = numbers_.max(before, row, scale_, visible);
-    const A sum = numbers_.exp(row, row, scale_, top, visible), shrink = cpu::exp(before - top);
-    sum_[i] = sum_[i] * shrink + sum;
-    if (shrink != A(1)) numbers_.scale(answer_ + i * width_, answer_ + i * width_, shrink, width_);
-    top_[i] = top;
-  }
-
-  /// answer[rows] += weights[rows, 0 .. keys) values, of which `packed` were packed together.
-  void add_values(int64_t row, int64_t rows, int64_t keys, const A* values, int64_t packed) {
-    gemm_.pack_left(weights_, rows, keys, {scores_ + row * kAttentionTile, dtype_of<A>, kAttentionTile, 1});
-    gemm_.multiply_packed(weights_, values, rows, width_, keys, answer_ + row * width_, width_, true, packed);
-  }
-
-  const Blocks<T>& gemm_;
-  const cpu::RowKernels<T>& rows_ = cpu::row_kernels<T>();
-  const cpu::RowKernels<A>& numbers_ = cpu::row_kernels<A>();
-  cpu::QueryTile tile_;
-  int64_t width_;
-  A scale_;
-  A *top_, *sum_, *answer_, *scores_, *queries_, *weights_;
+  A* memory_ = nullptr;
 };
 
 /// Some query tiles of one head of one sequence.
@@ -110,7 +78,7 @@ std::vector<ForwardTask> forward_tasks(const std::vector<cpu::Sequence>& sequenc
   std::vector<ForwardTask> tasks;
   for (const cpu::Sequence& s : sequences) {
     if (s.n == 0) continue;
-    const int64_t tiles = (s.n + kAttentionTile - 1) / kAttentionTile;
+    const int64_t tiles = attention_tiles(s.n);
     const cpu::Pieces pieces = cpu::Pieces::of(tiles, std::max<int64_t>(1, tiles * all / wanted));
     for (int64_t head = 0; head < heads; ++head)
       for (int64_t p = 0; p < pieces.count; ++p) {
@@ -127,146 +95,133 @@ std::vector<ForwardTask> forward_tasks(const std::vector<cpu::Sequence>& sequenc
 }
 
 template <class T>
-void attend(const ForwardTask& task, const Tensor& y, const Tensor& logsumexp, const Tensor& q, const Tensor& k,
-            const Tensor& v) {
-  using A = Accumulator<T>;
-  const int64_t heads = q.shape(1), width = q.shape(2), key_head = task.head / (heads / k.shape(1));
-  const Blocks<T> blocks(cpu::widest_gemm_instructions());
-  const cpu::PackedRows<A> packed(blocks, width);
-  const int64_t size = packed.size(task.end);
-  A* const keys = scratch<A>(Scratch::heads, 2 * size + OnlineSoftmax<T>::size(width));
-  A* const values = keys + size;
-  A* const saved = logsumexp.data<A>().data();
-  T* const answers = y.data<T>().data();
-  const auto key_rows = cpu::head_rows(k, task.sequence.key, key_head),
-             value_rows = cpu::head_rows(v, task.sequence.key, key_head);
-  packed.transposed(keys, task.end, key_rows);
-  packed.as_right(values, task.end, value_rows);
-  for (int64_t position = task.first; position < task.end;) {
-    const int64_t next = std::min(task.end, (position / kAttentionTile + 1) * kAttentionTile);
-    const cpu::QueryTile tile{task.sequence, position, next - position};
-    OnlineSoftmax<T> softmax(blocks, tile, cpu::head_rows(q, tile.row(), task.head), width, values + size);
-    for (int64_t key = 0; key < next; key += kAttentionTile) {
-      // A tile of keys was packed whole; of the last one a query late in a sequence that goes on sees a part.
-      const int64_t n = std::min(kAttentionTile, task.end - key);
-      softmax.add(key, n, packed.tile(keys, key), packed.tile(values, key), value_rows.from(key, 0));
-    }
-    for (int64_t i = 0; i < tile.count; ++i) {
-      const int64_t at = (tile.row() + i) * heads + task.head;
-      saved[at] = softmax.finish(i, answers + at * width);
-    }
-    position = next;
+class HeadAnswer : Head<T> {
+ public:
+  using typename Head<T>::A;
+
+  HeadAnswer(const ForwardTask& task, const Tensor& y, const Tensor& logsumexp, const Tensor& q, const Tensor& k,
+             const Tensor& v)
+      : Head<T>(q, k),
+        task_(task),
+        q_(q, task.sequence.query, task.head),
+        k_(k, task.sequence.key, task.head / (this->heads_ / this->groups_)),
+        v_(v, task.sequence.key, task.head / (this->heads_ / this->groups_)),
+        y_(y, task.sequence.query, task.head),
+        logsumexp_(logsumexp.data<A>().data() + task.sequence.query * this->heads_ + task.head) {}
+
+  void operator()() {
+    const int64_t all = attention_tiles(task_.end) * this->tile();
+    this->reserve(2 * all + 2 * this->tile() + kAttentionSquare + 3 * kAttentionTile);
+    A *const keys = this->take(all), *const values = this->take(all), *const turned = this->take(this->tile()),
+             *const rows = this->take(this->tile()),  // the queries, then the answer
+                 *const scores = this->take(kAttentionSquare), *const top = this->take(kAttentionTile),
+             *const sum = this->take(kAttentionTile), *const factor = this->take(kAttentionTile);
+    this->take_tiles(keys, k_, task_.end);
+    this->take_tiles(values, v_, task_.end);
+    this->each_queries(task_.first, task_.end, [&](int64_t position, int64_t first, int64_t end) {
+      const int64_t query = position - task_.sequence.first_position();
+      this->kernels_.take(rows, q_.row(query), q_.stride, first, end, this->width_);
+      this->kernels_.turn(turned, rows, first, end, this->width_);
+      std::fill_n(top, kAttentionTile, -std::numeric_limits<A>::infinity());
+      std::fill_n(sum, kAttentionTile, A(0));
+      for (int64_t key = 0; key <= position; key += kAttentionTile)
+        this->kernels_.attend({.width = this->width_,
+                               .first = first,
+                               .end = end,
+                               .keys = std::min(kAttentionTile, task_.end - key),
+                               .diagonal = key + first == position,
+                               .first_keys = key == 0,
+                               .first_queries = false,
+                               .scale = this->scale_},
+                              turned, keys + key / kAttentionTile * this->tile(),
+                              values + key / kAttentionTile * this->tile(), scores, {rows, top, sum, factor});
+      for (int64_t i = first; i < end; ++i) {
+        factor[i] = A(1) / sum[i];
+        logsumexp_[(query + i - first) * this->heads_] = top[i] + std::log(sum[i]);
+      }
+      this->kernels_.give(y_.row(query), y_.stride, rows, factor, first, end, this->width_);
+    });
   }
-}
+
+ private:
+  const ForwardTask& task_;
+  const HeadRows<T> q_, k_, v_, y_;
+  A* const logsumexp_;
+};
 
 struct BackwardOperands {
-  const Tensor &dq, &dk, &dv, &dy, &q, &k, &v, &logsumexp, &delta;  // dq of the accumulator's dtype
+  const Tensor &dq, &dk, &dv, &dy, &y, &logsumexp, &q, &k, &v;
 };
 
 /// The backward pass of one key head of one sequence.
 template <class T>
-class HeadGradient {
+class HeadGradient : Head<T> {
  public:
-  using A = Accumulator<T>;
+  using typename Head<T>::A;
 
   HeadGradient(const BackwardOperands& o, const cpu::Sequence& s, int64_t key_head)
-      : o_(o),
-        s_(s),
-        key_head_(key_head),
-        width_(o.q.shape(2)),
-        heads_(o.q.shape(1)),
-        groups_(o.k.shape(1)),
-        logsumexp_(o.logsumexp.data<const A>().data()),
-        delta_(o.delta.data<const A>().data()),
-        dq_(o.dq.data<A>().data()),
-        dk_all_(o.dk.data<T>().data()),
-        dv_all_(o.dv.data<T>().data()),
-        scale_(A(1 / std::sqrt(double(width_)))) {
-    const int64_t size = packed_.size(s.m), tile = kAttentionTile * kAttentionTile, rows = kAttentionTile * width_;
-    A* memory = scratch<A>(Scratch::heads, 7 * size + 3 * tile + 2 * rows);
-    const auto take = [&](int64_t n) { return std::exchange(memory, memory + n); };
-    for (A** form :
-         {&keys_transposed_, &values_transposed_, &keys_, &left_queries_, &left_slopes_, &queries_, &slopes_})
-      *form = take(size);
-    for (A** t : {&weights_, &score_slopes_, &left_}) *t = take(tile);
-    dk_ = take(rows);
-    dv_ = take(rows);
-  }
+      : Head<T>(o.q, o.k), o_(o), s_(s), key_head_(key_head) {}
 
   void operator()() {
-    const auto k_rows = cpu::head_rows(o_.k, s_.key, key_head_), v_rows = cpu::head_rows(o_.v, s_.key, key_head_);
-    packed_.transposed(keys_transposed_, s_.m, k_rows);
-    packed_.transposed(values_transposed_, s_.m, v_rows);
-    packed_.as_right(keys_, s_.m, k_rows);
-    const int64_t group = heads_ / groups_;
-    int64_t held = -1;  // the head whose queries are packed
-    for (int64_t key = 0; key < s_.m; key += kAttentionTile) {
-      const int64_t n = std::min(kAttentionTile, s_.m - key);
-      std::fill_n(dk_, n * width_, A(0));
-      std::fill_n(dv_, n * width_, A(0));
-      for (int64_t head = key_head_ * group; head < (key_head_ + 1) * group; ++head) {
-        if (head != std::exchange(held, head)) pack_queries(head);
-        for (const cpu::QueryTile& queries : cpu::query_tiles(s_, key)) add(queries, head, key, n);
-      }
-      for (const auto& [to, from] : {std::pair{dk_all_, dk_}, {dv_all_, dv_}}) {
-        T* row = to + ((s_.key + key) * groups_ + key_head_) * width_;
-        for (int64_t j = 0; j < n; ++j, row += groups_ * width_)
-          for (int64_t c = 0; c < width_; ++c) row[c] = T(from[j * width_ + c]);
-      }
+    const int64_t all = attention_tiles(s_.m) * this->tile(), group = this->heads_ / this->groups_;
+    this->reserve(4 * all + 5 * this->tile() + 2 * kAttentionSquare + 2 * kAttentionTile);
+    for (A** rows : {&keys_, &values_, &dk_, &dv_}) *rows = this->take(all);
+    for (A** rows : {&queries_, &queries_turned_, &dy_, &dy_turned_, &dq_}) *rows = this->take(this->tile());
+    for (A** square : {&weights_, &slopes_}) *square = this->take(kAttentionSquare);
+    for (A** numbers : {&logsumexp_, &delta_}) *numbers = this->take(kAttentionTile);
+    this->take_tiles(keys_, {o_.k, s_.key, key_head_}, s_.m);
+    this->take_tiles(values_, {o_.v, s_.key, key_head_}, s_.m);
+    if (s_.n == 0) std::fill_n(dk_, all, A(0)), std::fill_n(dv_, all, A(0));
+    for (int64_t head = key_head_ * group; head < (key_head_ + 1) * group; ++head) add_head(head, head % group == 0);
+    for (const auto& [to, from] : {std::pair{&o_.dk, dk_}, {&o_.dv, dv_}}) {
+      const HeadRows<T> rows(*to, s_.key, key_head_);
+      for (int64_t key = 0; key < s_.m; key += kAttentionTile)
+        this->kernels_.give(rows.row(key), rows.stride, from + key / kAttentionTile * this->tile(), nullptr, 0,
+                            std::min(kAttentionTile, s_.m - key), this->width_);
     }
   }
 
  private:
-  /// Queries and the slopes of their answers, tile by tile of positions.
-  void pack_queries(int64_t head) {
-    for (const cpu::QueryTile& tile : cpu::query_tiles(s_, 0)) {
-      const auto q_rows = cpu::head_rows(o_.q, tile.row(), head), dy_rows = cpu::head_rows(o_.dy, tile.row(), head);
-      const int64_t at = tile.diagonal();
-      packed_.as_left(packed_.tile(left_queries_, at), tile.count, q_rows);
-      packed_.as_left(packed_.tile(left_slopes_, at), tile.count, dy_rows);
-      packed_.as_right(packed_.tile(queries_, at), tile.count, q_rows);
-      packed_.as_right(packed_.tile(slopes_, at), tile.count, dy_rows);
-    }
-  }
-
-  /// What one tile of queries and one of keys, n of them, give each other.
-  void add(const cpu::QueryTile& queries, int64_t head, int64_t key, int64_t n) {
-    const int64_t m = queries.count, first = queries.diagonal(), at = queries.row() * heads_ + head;
-    gemm_.multiply_packed(packed_.tile(left_queries_, first), packed_.tile(keys_transposed_, key), m, n, width_,
-                          weights_, kAttentionTile, false);
-    gemm_.multiply_packed(packed_.tile(left_slopes_, first), packed_.tile(values_transposed_, key), m, n, width_,
-                          score_slopes_, kAttentionTile, false);
-    for (int64_t i = 0; i < m; ++i) make_row(i, std::min(n, queries.position + i + 1 - key), n, at + i * heads_);
-    const cpu::ConstMatrix weights{weights_, dtype_of<A>, kAttentionTile, 1},
-        slopes{score_slopes_, dtype_of<A>, kAttentionTile, 1};
-    gemm_.pack_left(left_, n, m, weights.transposed());
-    gemm_.multiply_packed(left_, packed_.tile(slopes_, first), n, width_, m, dv_, width_, true);
-    gemm_.pack_left(left_, n, m, slopes.transposed());
-    gemm_.multiply_packed(left_, packed_.tile(queries_, first), n, width_, m, dk_, width_, true);
-    gemm_.pack_left(left_, m, n, slopes);
-    gemm_.multiply_packed(left_, packed_.tile(keys_, key), m, width_, n, dq_ + at * width_, heads_ * width_, key > 0);
-  }
-
-  /// P = exp(scores - logsumexp) and dS = P (dP - delta) * scale, both 0 where masked.
-  void make_row(int64_t i, int64_t visible, int64_t n, int64_t at) {
-    A *const p = weights_ + i * kAttentionTile, *const s = score_slopes_ + i * kAttentionTile;
-    numbers_.exp_slopes(p, s, scale_, logsumexp_[at], delta_[at], visible);
-    std::fill(p + visible, p + n, A(0));
-    std::fill(s + visible, s + n, A(0));
+  void add_head(int64_t head, bool first_head) {
+    const HeadRows<T> q(o_.q, s_.query, head), y(o_.y, s_.query, head), dy(o_.dy, s_.query, head),
+        dq(o_.dq, s_.query, head);
+    const A* const logsumexp = o_.logsumexp.data<const A>().data() + s_.query * this->heads_ + head;
+    this->each_queries(s_.first_position(), s_.m, [&](int64_t position, int64_t first, int64_t end) {
+      const int64_t query = position - s_.first_position();
+      for (const auto& [rows, turned, from] : {std::tuple{queries_, queries_turned_, q}, {dy_, dy_turned_, dy}}) {
+        this->kernels_.take(rows, from.row(query), from.stride, first, end, this->width_);
+        this->kernels_.turn(turned, rows, first, end, this->width_);
+      }
+      for (A* numbers : {logsumexp_, delta_}) std::fill_n(numbers, kAttentionTile, A(0));
+      for (int64_t i = first; i < end; ++i) {
+        const int64_t at = query + i - first;
+        logsumexp_[i] = logsumexp[at * this->heads_];
+        delta_[i] = cpu::row_kernels<T>().dot(y.row(at), dy.row(at), this->width_);
+      }
+      for (int64_t key = 0; key <= position; key += kAttentionTile) {
+        const int64_t at = key / kAttentionTile * this->tile();
+        const bool diagonal = key + first == position;
+        this->kernels_.slope({.width = this->width_,
+                              .first = first,
+                              .end = end,
+                              .keys = std::min(kAttentionTile, s_.m - key),
+                              .diagonal = diagonal,
+                              .first_keys = key == 0,
+                              .first_queries = first_head && (diagonal || query == 0),
+                              .scale = this->scale_},
+                             {queries_, queries_turned_, dy_, dy_turned_, keys_ + at, values_ + at, logsumexp_, delta_,
+                              weights_, slopes_, dq_, dk_ + at, dv_ + at});
+      }
+      this->kernels_.give(dq.row(query), dq.stride, dq_, nullptr, first, end, this->width_);
+    });
   }
 
   const BackwardOperands& o_;
-  const cpu::Sequence s_;
-  const int64_t key_head_, width_, heads_, groups_;
-  const A *const logsumexp_, *const delta_;
-  A* const dq_;
-  T *const dk_all_, *const dv_all_;
-  const A scale_;
-  const Blocks<T> gemm_{cpu::widest_gemm_instructions()};
-  const cpu::PackedRows<A> packed_{gemm_, width_};
-  const cpu::RowKernels<A>& numbers_ = cpu::row_kernels<A>();
-  A *keys_transposed_, *values_transposed_, *keys_, *left_queries_, *left_slopes_, *queries_, *slopes_;
-  A *weights_, *score_slopes_, *left_, *dk_, *dv_;
+  const cpu::Sequence& s_;
+  const int64_t key_head_;
+  A *keys_, *values_, *dk_, *dv_;                          // of the sequence
+  A *queries_, *queries_turned_, *dy_, *dy_turned_, *dq_;  // of a tile of queries
+  A *weights_, *slopes_, *logsumexp_, *delta_;
 };
 
 }  // namespace
@@ -275,34 +230,21 @@ void Attention::Forward::cpu(const Tensor& y, const Tensor& logsumexp, const Ten
                              const Tensor& v, const Tensor& query_offsets, const Tensor& key_offsets) {
   const auto tasks = forward_tasks(cpu::sequences(query_offsets, key_offsets, q.shape(0), k.shape(0)), q.shape(1));
   visit_float(q.dtype(), [&]<class T>() {
-    parallel_tasks(int64_t(tasks.size()), [&](int64_t i) { attend<T>(tasks[size_t(i)], y, logsumexp, q, k, v); });
+    parallel_tasks(int64_t(tasks.size()), [&](int64_t i) { HeadAnswer<T>(tasks[size_t(i)], y, logsumexp, q, k, v)(); });
   });
 }
 
 void Attention::Backward::cpu(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dy, const Tensor& y,
                               const Tensor& logsumexp, const Tensor& q, const Tensor& k, const Tensor& v,
                               const Tensor& query_offsets, const Tensor& key_offsets) {
-  const int64_t heads = q.shape(1), width = q.shape(2), groups = k.shape(1);
+  const int64_t groups = k.shape(1), used = key_offsets.data<const int32_t>().back() * groups * k.shape(2);
   const auto all = cpu::sequences(query_offsets, key_offsets, q.shape(0), k.shape(0));
-  const DType exact = accumulator_dtype(q.dtype());
-  // dq is summed over the tiles of keys, so it needs the accumulator's precision until the end.
-  const Tensor dq_sum = q.dtype() == exact ? dq : Tensor(q.shape(), exact);
-  const Tensor delta({q.shape(0), heads}, exact);  // dy . y of each query and head
+  const BackwardOperands operands{dq, dk, dv, dy, y, logsumexp, q, k, v};
   visit_float(q.dtype(), [&]<class T>() {
-    using A = Accumulator<T>;
-    A* const means = delta.data<A>().data();
-    const T *const answers = y.data<const T>().data(), *const slopes = dy.data<const T>().data();
-    parallel_ranges(q.shape(0) * heads, 256, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        means[i] = cpu::row_kernels<T>().dot(answers + i * width, slopes + i * width, width);
-    });
-    const int64_t used = key_offsets.data<const int32_t>().back() * groups * width;
     for (const Tensor* unseen : {&dk, &dv}) std::ranges::fill(unseen->data<T>().subspan(size_t(used)), T{});
-    const BackwardOperands operands{dq_sum, dk, dv, dy, q, k, v, logsumexp, delta};
     parallel_tasks(int64_t(all.size()) * groups,
                    [&](int64_t task) { HeadGradient<T>(operands, all[size_t(task / groups)], task % groups)(); });
   });
-  if (q.dtype() != exact) copy(dq, dq_sum);
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& query_offsets,

@@ -3,13 +3,9 @@
 #include <vector>
 
 #include "core/tensor.h"
-#include "ops/cpu/gemm.h"
+#include "ops/cpu/attention_kernels.h"
 
 namespace agon::cpu {
-
-/// Queries and keys a tile of attention spans. Tiles start at multiples of it, counted from the first key of the
-/// sequence, so the pieces a row is computed in depend on its position alone.
-inline constexpr int64_t kAttentionTile = 64;
 
 /// One sequence: n queries from row `query` on, the last aligned with the last of m keys from row `key` on.
 struct Sequence {
@@ -17,15 +13,7 @@ struct Sequence {
   int64_t first_position() const { return m - n; }  ///< of the first query among the keys
 };
 
-/// Some queries of one sequence, within one tile.
-struct QueryTile {
-  Sequence sequence;
-  int64_t position, count;  // of its first query among the keys
-  int64_t row() const { return sequence.query + position - sequence.first_position(); }
-  int64_t diagonal() const {
-    return position / kAttentionTile * kAttentionTile;
-  }  ///< first key of the tile it stands in
-};
+inline int64_t attention_tiles(int64_t n) { return (n + kAttentionTile - 1) / kAttentionTile; }
 
 inline std::vector<Sequence> sequences(const Tensor& query_offsets, const Tensor& key_offsets, int64_t queries,
                                        int64_t keys) {
@@ -42,20 +30,15 @@ inline std::vector<Sequence> sequences(const Tensor& query_offsets, const Tensor
   return all;
 }
 
-/// The tiles of the queries at `from` and later positions.
-inline std::vector<QueryTile> query_tiles(const Sequence& s, int64_t from) {
-  std::vector<QueryTile> tiles;
-  for (int64_t position = std::max(from, s.first_position()); position < s.m;) {
-    const int64_t end = std::min(s.m, (position / kAttentionTile + 1) * kAttentionTile);
-    tiles.push_back({s, position, end - position});
-    position = end;
-  }
-  return tiles;
-}
+/// One head of some rows of a tensor [T, heads, d]: row i starts at data[i * stride].
+template <class T>
+struct HeadRows {
+  T* data;
+  int64_t stride;
 
-/// The rows of one head of a tensor [T, heads, d] as a matrix, from row `row` on.
-inline ConstMatrix head_rows(const Tensor& t, int64_t row, int64_t head) {
-  return ConstMatrix{t.address(), t.dtype(), t.shape(1) * t.shape(2), 1}.from(row, head * t.shape(2));
-}
+  HeadRows(const Tensor& t, int64_t row, int64_t head)
+      : data(t.data<T>().data() + (row * t.shape(1) + head) * t.shape(2)), stride(t.shape(1) * t.shape(2)) {}
+  T* row(int64_t i) const { return data + i * stride; }
+};
 
 }  // namespace agon::cpu

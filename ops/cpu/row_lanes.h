@@ -101,11 +101,22 @@ template <class N, class Where>
   return each_part<N, Where::kNumbers>([=](int) { return v - Register<N>{}; });
 }
 
+/// p * 2^n for a whole n from -151 to 129, which is also in the low bits of n + 1.5 * 2^23: two factors that are normal
+/// numbers, the second product rounds.
+template <class N, int K>
+[[gnu::always_inline]] inline Lanes<N, K> times_power(const Lanes<N, K>& p, const Lanes<N, K>&,
+                                                      const Lanes<N, K>& shifted) {
+  using F = Register<float>;
+  using I = Register<int32_t>;
+  const auto exponent = [&](int i) { return I(shifted.part[i]) - __builtin_bit_cast(int32_t, 0x1.8p23f); };
+  const auto low = each_part<float, K>([&](int i) { return F(((exponent(i) >> 1) + 127) << 23); });
+  const auto high = each_part<float, K>([&](int i) { return F((exponent(i) - (exponent(i) >> 1) + 127) << 23); });
+  return p * low * high;
+}
+
 /// cpu::exp of ops/cpu/exp.h, to the bit.
 template <int K>
 [[gnu::always_inline]] inline Lanes<float, K> exp(const Lanes<float, K>& x) {
-  using F = Register<float>;
-  using I = Register<int32_t>;
   constexpr float kToInteger = 0x1.8p23f;
   const auto c = [](float v) { return all(v, Whole<K>{}); };
   const auto clamped = smaller(larger(x, c(-104.f)), c(89.f));
@@ -119,10 +130,7 @@ template <int K>
   p = p * r + c(1.f / 6);
   p = p * r + c(0.5f);
   p = p * (r * r) + r + c(1.f);
-  const auto exponent = [&](int i) { return I(shifted.part[i]) - __builtin_bit_cast(int32_t, kToInteger); };
-  const auto low = each_part<float, K>([&](int i) { return F(((exponent(i) >> 1) + 127) << 23); });
-  const auto high = each_part<float, K>([&](int i) { return F((exponent(i) - (exponent(i) >> 1) + 127) << 23); });
-  return p * low * high;
+  return times_power(p, n, shifted);
 }
 template <int K>
 inline Lanes<double, K> exp(const Lanes<double, K>& x) {

@@ -1,34 +1,7 @@
-#include <immintrin.h>
-
-namespace {
-constexpr int kRegisterBytes = 32;
-}
-#include "ops/cpu/row_lanes.h"
-
-// Compiled for AVX2 and reached only where the processor has it.
-namespace agon::cpu {
-namespace {
-
-template <int K>
-Lanes<float, K> root(const Lanes<float, K>& v) {
-  return each_part<float, K>([&](int i) { return _mm256_sqrt_ps(v.part[i]); });
-}
-
-// The instructions give their second operand unless the comparison holds.
-template <int K>
-Lanes<float, K> larger(const Lanes<float, K>& a, const Lanes<float, K>& b) {
-  return each_part<float, K>([&](int i) { return _mm256_max_ps(b.part[i], a.part[i]); });
-}
-template <int K>
-Lanes<float, K> smaller(const Lanes<float, K>& a, const Lanes<float, K>& b) {
-  return each_part<float, K>([&](int i) { return _mm256_min_ps(b.part[i], a.part[i]); });
-}
-
-}  // namespace
-}  // namespace agon::cpu
-
+#include "ops/cpu/row_avx2.h"
 #include "ops/cpu/rows_loops.h"
 
+// Compiled for AVX2 and reached only where the processor has it.
 namespace agon::cpu {
 
 const RowInstructions kRowsAvx2 = {"avx2", kernels<float>(), kernels<bf16>(), update_kernels_of<float>()};

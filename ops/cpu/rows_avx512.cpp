@@ -1,48 +1,7 @@
-#include <immintrin.h>
-
-namespace {
-constexpr int kRegisterBytes = 64;
-}
-#include "ops/cpu/row_lanes.h"
-
-// Compiled for AVX-512F and reached only where the processor has it.
-namespace agon::cpu {
-namespace {
-
-__mmask16 first(int64_t n) { return __mmask16((1u << n) - 1); }
-
-Lanes<float, kLanes> load(const float* p, Rest rest) {
-  return {{_mm512_maskz_loadu_ps(first(rest.count), p + rest.at)}};
-}
-void store(float* p, Rest rest, const Lanes<float, kLanes>& v) {
-  _mm512_mask_storeu_ps(p + rest.at, first(rest.count), v.part[0]);
-}
-Lanes<float, kLanes> fill(const Lanes<float, kLanes>& v, Rest rest, float behind) {
-  return {{_mm512_mask_blend_ps(first(rest.count), _mm512_set1_ps(behind), v.part[0])}};
-}
-constexpr __mmask16 kAllOf16 = 0xffff;
-
-template <int K>
-Lanes<float, K> root(const Lanes<float, K>& v) {
-  return each_part<float, K>([&](int i) { return _mm512_maskz_sqrt_ps(kAllOf16, v.part[i]); });
-}
-
-// The instructions give their second operand unless the comparison holds. With a mask, because g++ 12 finds the plain
-// ones' own code uninitialised.
-template <int K>
-Lanes<float, K> larger(const Lanes<float, K>& a, const Lanes<float, K>& b) {
-  return each_part<float, K>([&](int i) { return _mm512_maskz_max_ps(kAllOf16, b.part[i], a.part[i]); });
-}
-template <int K>
-Lanes<float, K> smaller(const Lanes<float, K>& a, const Lanes<float, K>& b) {
-  return each_part<float, K>([&](int i) { return _mm512_maskz_min_ps(kAllOf16, b.part[i], a.part[i]); });
-}
-
-}  // namespace
-}  // namespace agon::cpu
-
+#include "ops/cpu/row_avx512.h"
 #include "ops/cpu/rows_loops.h"
 
+// Compiled for AVX-512F and reached only where the processor has it.
 namespace agon::cpu {
 
 const RowInstructions kRowsAvx512 = {"avx512", kernels<float>(), kernels<bf16>(), update_kernels_of<float>()};
