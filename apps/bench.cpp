@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <span>
 
 #include "apps/atomic_file.h"
 #include "apps/bench_measure.h"
 #include "apps/bench_report.h"
+#include "apps/gemm_library.h"
+#include "apps/report_tables.h"
 #include "apps/verbs.h"
 #include "core/gpu.h"
 #include "core/parallel.h"
@@ -21,6 +24,17 @@ struct CaseGroup {
   BenchCases (*cases)(const BenchOptions&);
 };
 constexpr CaseGroup kGroups[] = {{"ops", ops_cases}, {"layer", layer_cases}, {"train", train_cases}};
+constexpr CaseGroup kComparison[] = {{"ops", compare_cases}};
+
+/// The other libraries there are; says which are not.
+std::vector<const GemmLibrary*> libraries_for(const BenchArguments& a) {
+  require(a.device == "cpu", "--compare measures on the CPU, but --device is ", a.device);
+  require(a.groups.empty() || a.groups == std::vector<std::string>{"ops"}, "--compare is of ops alone");
+  const GemmLibraries libraries = find_gemm_libraries(program_folder());
+  for (const std::string& why : libraries.missing) std::fprintf(stderr, "agon: %s\n", why.c_str());
+  require(!libraries.found.empty(), "--compare: no other library to compare with; those missing are named above");
+  return libraries.found;
+}
 
 BenchOptions options_from(const BenchArguments& a) {
   BenchOptions o;
@@ -35,6 +49,7 @@ BenchOptions options_from(const BenchArguments& a) {
   o.tiny = a.tiny;
   o.config = a.config;
   o.overrides = a.overrides;
+  if (a.compare) o.libraries = libraries_for(a);
   return o;
 }
 
@@ -51,12 +66,20 @@ void show_progress(const BenchCase& c, size_t number, size_t of) {
   std::fflush(stderr);
 }
 
+/// Behind the cases that are measured together with case i.
+size_t end_of_group(const BenchCases& cases, size_t i) {
+  size_t end = i + 1;
+  while (end < cases.size() && !cases[i].together.empty() && cases[end].together == cases[i].together) ++end;
+  return end;
+}
+
 }  // namespace
 
 int bench(const BenchArguments& arguments) {
   const BenchOptions options = options_from(arguments);
   set_threads(arguments.threads);
   use_device(options.device);
+  const std::span<const CaseGroup> groups = arguments.compare ? std::span<const CaseGroup>(kComparison) : kGroups;
   const auto wanted = [&](const CaseGroup& g) {
     return arguments.groups.empty() || std::ranges::count(arguments.groups, g.name) > 0;
   };
@@ -66,23 +89,24 @@ int bench(const BenchArguments& arguments) {
     return cases;
   };
   if (arguments.list) {
-    for (const CaseGroup& g : kGroups)
+    for (const CaseGroup& g : groups)
       for (const BenchCase& c : cases_of(g)) std::printf("%s %s %s\n", g.name, c.name.c_str(), c.shape.c_str());
     return 0;
   }
 
   PeakProbe probe(options);
-  const BenchPeak start = probe();
+  const BenchPeak start = probe(0.3);
   std::vector<BenchRow> rows;
-  bool failed = false;
-  for (const CaseGroup& g : kGroups) {
+  for (const CaseGroup& g : groups) {
     const BenchCases cases = cases_of(g);
-    for (size_t i = 0; i < cases.size(); ++i) {
-      if (!options.tiny) show_progress(cases[i], i + 1, cases.size());
-      const BenchResult result = measure(cases[i], options, probe);
-      failed |= !result.error.empty();
-      rows.push_back({cases[i], result, gpu_clocks(options.device)});
-      rows.back().measured.prepare = {};
+    for (size_t i = 0, next = 0; i < cases.size(); i = next) {
+      next = end_of_group(cases, i);
+      if (!options.tiny) show_progress(cases[i], next, cases.size());
+      const std::vector<BenchResult> results = measure(std::span(cases).subspan(i, next - i), options, probe);
+      for (size_t j = i; j < next; ++j) {
+        rows.push_back({cases[j], results[j - i], gpu_clocks(options.device)});
+        rows.back().measured.prepare = {};
+      }
       // After each case: a run that is cut short has given what it measured.
       if (!arguments.json.empty())
         write_atomically(arguments.json, bench_json(rows, options, start, arguments.command));
@@ -90,8 +114,11 @@ int bench(const BenchArguments& arguments) {
   }
   require(!rows.empty(), "--filter ", arguments.filter, ": no case is called so; --list shows them");
   std::printf("peak at start: %.1f GFLOP/s; copy %.1f GB/s\n", start.flops / 1e9, start.bytes / 1e9);
+  for (const GemmLibrary* library : options.libraries) std::printf("%s: %s\n", library->name, library->version());
   std::fputs(bench_table(rows).c_str(), stdout);
-  return failed ? 1 : 0;
+  for (const auto& [c, r, clocks] : rows)
+    if (!r.parts.empty()) std::fputs(time_table(r.parts, options.device).c_str(), stdout);
+  return std::ranges::any_of(rows, [](const BenchRow& row) { return !row.result.error.empty(); }) ? 1 : 0;
 }
 
 }  // namespace agon

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,20 +13,25 @@
 
 namespace agon {
 
+struct GemmLibrary;
+
 struct BenchOptions {
   Device device = {};
-  DType dtype = DType::f32;                 // of activations and weights
-  double seconds = 0.5;                     // of measuring per case
-  bool all = false;                         // every strategy with every routing
-  bool tiny = false;                        // shapes that take no time: whether the cases run at all
-  std::string config = {};                  // of `train`
-  std::vector<std::string> overrides = {};  // of `train`
+  DType dtype = DType::f32;                        // of activations and weights
+  double seconds = 0.5;                            // of measuring per case
+  bool all = false;                                // every strategy with every routing
+  bool tiny = false;                               // shapes that take no time: whether the cases run at all
+  std::string config = {};                         // of `train`
+  std::vector<std::string> overrides = {};         // of `train`
+  std::vector<const GemmLibrary*> libraries = {};  // of `ops --compare`
 };
 
 /// A case with its inputs in place.
 struct BenchRun {
   std::function<void(int64_t turn)> once;      // one iteration, on input set `turn` modulo their number
   std::map<std::string, double> figures = {};  // what else is to be reported: "load_ratio", ...
+  // Seconds in each part of the program (core/profile.h) so far, of cases that tell them apart.
+  std::shared_ptr<const std::map<std::string, double>> parts = {};
 };
 
 struct BenchCase {
@@ -36,11 +42,15 @@ struct BenchCase {
   int64_t set_bytes = 1;   // of one set of inputs: as many sets are made as exceed the caches
   double tokens = 0;       // of one iteration
   bool own_arena = false;  // `once` cares for its memory
+  int threads = 0;         // of the CPU; 0: as many as for all else
+  // Neighbours with one name here, unless it is empty, are measured in alternating rounds.
+  std::string together = {};
   std::function<BenchRun(int64_t sets)> prepare = {};
 };
 using BenchCases = std::vector<BenchCase>;
 
 BenchCases ops_cases(const BenchOptions& options);
+BenchCases compare_cases(const BenchOptions& options);
 BenchCases layer_cases(const BenchOptions& options);
 BenchCases train_cases(const BenchOptions& options);
 
@@ -55,7 +65,7 @@ struct BenchResult {
   double spread = 0;                   // slowest less fastest round, as a share of the median
   int64_t rounds = 0, iterations = 0;  // of each round
   BenchPeak peak;                      // medians over the rounds
-  std::map<std::string, double> figures;
+  std::map<std::string, double> figures, parts;
   std::string error;  // why there are no figures
 };
 

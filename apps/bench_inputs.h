@@ -12,6 +12,17 @@
 
 namespace agon {
 
+/// A layer as it is called in issues and documents.
+struct LayerShape {
+  const char* name;
+  int64_t tokens, width, hidden, experts, k;  // T, D, F, E, k
+};
+inline constexpr LayerShape kLayerShapes[] = {{"S1", 4096, 256, 512, 8, 2},
+                                              {"S2", 2048, 512, 1024, 8, 2},
+                                              {"S3", 2048, 768, 3072, 8, 2},
+                                              {"S4", 2048, 768, 384, 64, 8},
+                                              {"S5", 1024, 1024, 512, 64, 8}};
+
 /// Normal draws on a device; `seed` tells the sets of inputs apart.
 inline Tensor drawn(Shape shape, DType dtype, Device device, uint64_t seed, double deviation = 1) {
   Tensor t(shape, dtype, device);

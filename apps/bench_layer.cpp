@@ -10,11 +10,6 @@ namespace agon {
 
 namespace {
 
-struct LayerShape {
-  const char* name;
-  int64_t tokens, width, hidden, experts, k;  // T, D, F, E, k
-};
-
 /// What is routed: by a gate that knows the tokens' common direction, which makes loads uneven as in training, or by
 /// tokens that were made for k experts each, all experts equally often.
 enum class Routing { learned, balanced };
@@ -23,14 +18,15 @@ struct LayerVariant {
   const char* strategy;
   bool compete;
   Routing routing;
-  bool always;  // without --all too
+  bool always;          // without --all too
+  bool losers = false;  // loser_gradient
 };
 constexpr LayerVariant kVariants[] = {
     {"token_choice", false, Routing::learned, true},  {"token_choice", false, Routing::balanced, true},
     {"expert_choice", false, Routing::learned, true}, {"expert_choice", false, Routing::balanced, false},
     {"unified", false, Routing::learned, true},       {"unified", false, Routing::balanced, false},
     {"competition", false, Routing::learned, true},   {"competition", false, Routing::balanced, false},
-    {"competition", true, Routing::learned, true},
+    {"competition", true, Routing::learned, true},    {"competition", true, Routing::learned, false, true},
 };
 
 /// A layer on its device, with input sets.
@@ -50,8 +46,9 @@ struct LayerBench {
 std::string toml(const LayerShape& s, const LayerVariant& v, const BenchOptions& o) {
   return fmt::format(
       "width = {}\ndtype = \"{}\"\nmode = \"{}\"\n[moe]\nexperts = {}\nexpert_width = {}\n[moe.router]\nstrategy = "
-      "\"{}\"\nk = {}\n",
-      s.width, name_of(o.dtype), v.compete ? "compete" : "train", s.experts, s.hidden, v.strategy, s.k);
+      "\"{}\"\nk = {}\n{}",
+      s.width, name_of(o.dtype), v.compete ? "compete" : "train", s.experts, s.hidden, v.strategy, s.k,
+      v.losers ? "loser_gradient = true\n" : "");
 }
 
 /// x [T, D]: noise, and on top the common direction (learned) or the gate's rows of the token's experts (balanced).
@@ -124,12 +121,12 @@ double load_ratio_of(const Tensor& load) {
 BenchCase layer_case(const LayerShape& s, const LayerVariant& v, const BenchOptions& o) {
   const double T = double(s.tokens), D = double(s.width), F = double(s.hidden), E = double(s.experts), k = double(s.k);
   const double one = 6 * D * F, gate = 2 * T * D * E, size = double(size_of(o.dtype));
-  BenchCase c{
-      .group = "layer",
-      .name = text(v.strategy, v.compete ? ", competing" : "", v.routing == Routing::balanced ? ", balanced" : ""),
-      .shape = fmt::format("{} ({}, {}, {}, {}, {})", s.name, s.tokens, s.width, s.hidden, s.experts, s.k),
-      .dtype = o.dtype};
-  c.flops = (v.compete ? E : k) * T * one + 2 * k * T * one + 3 * gate;
+  BenchCase c{.group = "layer",
+              .name = text(v.strategy, v.compete ? ", competing" : "", v.losers ? ", all learn" : "",
+                           v.routing == Routing::balanced ? ", balanced" : ""),
+              .shape = fmt::format("{} ({}, {}, {}, {}, {})", s.name, s.tokens, s.width, s.hidden, s.experts, s.k),
+              .dtype = o.dtype};
+  c.flops = (v.compete ? E : k) * T * one + 2 * (v.losers ? E + k : k) * T * one + 3 * gate;
   c.bytes = 3 * E * D * F * (2 * size + 4) + E * D * 3 * 4 + 4 * T * D * size;
   c.set_bytes = int64_t(2 * T * D * size);
   c.tokens = T;
@@ -164,11 +161,8 @@ BenchCase selection_case(const LayerShape& s, const LayerVariant& v, const Bench
 }  // namespace
 
 BenchCases layer_cases(const BenchOptions& o) {
-  std::vector<LayerShape> shapes = {{"S1", 4096, 256, 512, 8, 2},
-                                    {"S2", 2048, 512, 1024, 8, 2},
-                                    {"S3", 2048, 768, 3072, 8, 2},
-                                    {"S4", 2048, 768, 384, 64, 8},
-                                    {"S5", 1024, 1024, 512, 64, 8}};
+  std::vector<LayerShape> shapes(std::begin(kLayerShapes), std::end(kLayerShapes));
+  shapes.push_back({"S1 with more experts", 4096, 256, 512, 64, 2});  // what so many more cost at equal work
   // Those with published times of other systems on a GPU.
   const std::vector<LayerShape> published = {{"P1", 24576, 1536, 256, 128, 8}, {"P2", 24576, 1536, 512, 64, 4},
                                              {"P3", 24576, 1536, 1024, 32, 2}, {"P4", 40960, 768, 256, 128, 8},

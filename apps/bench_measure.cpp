@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <deque>
+#include <thread>
 
 #include "core/copy.h"
 #include "core/gpu.h"
@@ -81,50 +84,105 @@ double PeakProbe::gpu_copy() {
   return 2 * double(from_.bytes()) / seconds_of(options_.device, options_.tiny ? 1 : 10, [&] { copy(to_, from_); });
 }
 
-BenchPeak PeakProbe::operator()() {
+BenchPeak PeakProbe::operator()(double seconds) {
   if (options_.device.kind == Device::cuda) return {gpu_product(), gpu_copy()};
-  return {cpu::probe_peak(options_.tiny ? 1e-3 : 0.05), cpu_copy()};
+  return {cpu::probe_peak(options_.tiny ? 1e-3 : seconds), cpu_copy()};
 }
 
-BenchResult measure(const BenchCase& c, const BenchOptions& options, PeakProbe& probe) {
-  BenchResult result;
-  try {
-    const int64_t wanted = 2 * cache_bytes(options.device) / std::max<int64_t>(1, c.set_bytes) + 1;
-    BenchRun run = c.prepare(options.tiny ? 2 : std::clamp<int64_t>(wanted, 1, 64));
-    Step arena(options.device);
-    Timer timer(options.device);
-    int64_t turn = 0;
-    const auto timed = [&](int64_t iterations) {
-      timer.start();
-      for (int64_t i = 0; i < iterations; ++i, ++turn) {
-        if (c.own_arena)
-          run.once(turn);
-        else
-          arena([&] { run.once(turn); });
-      }
-      return timer.stop();
-    };
-    // The first iteration finds out what memory it takes, the second takes it; clocks and caches settle meanwhile.
-    timed(1);
-    double one = timed(1);
-    for (double spent = one; spent < 0.3 * options.seconds; spent += one) one = timed(1);
-    constexpr int64_t kRounds = 5, kLeast = 3;
-    result.rounds = kRounds * one > 2 * options.seconds ? kLeast : kRounds;
-    result.iterations = std::max<int64_t>(1, std::llround(options.seconds / double(result.rounds) / one));
-    std::vector<double> seconds, flops, bytes;
-    for (int64_t round = 0; round < result.rounds; ++round) {
+namespace {
+
+/// One case on its way to a result.
+class Measurement {
+ public:
+  Measurement(const BenchCase& c, const BenchOptions& options)
+      : case_(c), options_(options), arena_(options.device), timer_(options.device) {}
+
+  void warm_up() {
+    attempt([&] {
+      const int64_t sets = 2 * cache_bytes(options_.device) / std::max<int64_t>(1, case_.set_bytes) + 1;
+      run_ = case_.prepare(options_.tiny ? 2 : std::clamp<int64_t>(sets, 1, 64));
+      // The first iteration finds out what memory it takes, the second takes it; clocks and caches settle meanwhile.
+      timed(1);
+      double one = timed(1);
+      for (double spent = one; spent < 0.3 * options_.seconds; spent += one) one = timed(1);
+      result_.rounds = kRounds * one > 2 * options_.seconds ? kLeast : kRounds;
+      result_.iterations = std::max<int64_t>(1, std::llround(options_.seconds / double(result_.rounds) / one));
+    });
+  }
+
+  bool wants_round() const { return result_.error.empty() && std::ssize(seconds_) < result_.rounds; }
+
+  void round(PeakProbe& probe) {
+    attempt([&] {
       const BenchPeak peak = probe();
-      flops.push_back(peak.flops);
-      bytes.push_back(peak.bytes);
-      seconds.push_back(timed(result.iterations) / double(result.iterations));
+      seconds_.push_back(timed(result_.iterations) / double(result_.iterations));
+      flops_.push_back(peak.flops);
+      bytes_.push_back(peak.bytes);
+    });
+  }
+
+  BenchResult result() && {
+    if (!result_.error.empty()) return std::move(result_);
+    const auto [fastest, slowest] = std::ranges::minmax(seconds_);
+    result_.seconds = median(seconds_);
+    result_.spread = (slowest - fastest) / result_.seconds;
+    result_.peak = {median(flops_), median(bytes_)};
+    result_.figures = std::move(run_.figures);
+    if (run_.parts) result_.parts = *run_.parts;
+    return std::move(result_);
+  }
+
+ private:
+  static constexpr int64_t kRounds = 5, kLeast = 3;
+
+  template <class F>
+  void attempt(F&& f) {
+    try {
+      f();
+    } catch (const Error& e) { result_.error = e.what(); }
+  }
+
+  double timed(int64_t iterations) {
+    timer_.start();
+    for (int64_t i = 0; i < iterations; ++i, ++turn_) {
+      if (case_.own_arena)
+        run_.once(turn_);
+      else
+        arena_([&] { run_.once(turn_); });
     }
-    const auto [fastest, slowest] = std::ranges::minmax(seconds);
-    result.seconds = median(seconds);
-    result.spread = (slowest - fastest) / result.seconds;
-    result.peak = {median(flops), median(bytes)};
-    result.figures = std::move(run.figures);
-  } catch (const Error& e) { result.error = e.what(); }
-  return result;
+    return timer_.stop();
+  }
+
+  const BenchCase& case_;
+  const BenchOptions& options_;
+  Step arena_;
+  Timer timer_;
+  BenchRun run_;
+  int64_t turn_ = 0;
+  BenchResult result_;
+  std::vector<double> seconds_, flops_, bytes_;  // of the rounds
+};
+
+}  // namespace
+
+std::vector<BenchResult> measure(std::span<const BenchCase> cases, const BenchOptions& options, PeakProbe& probe) {
+  const int usual = threads();
+  if (!cases.empty() && cases[0].threads > 0) set_threads(cases[0].threads);
+  std::deque<Measurement> all;
+  for (const BenchCase& c : cases) all.emplace_back(c, options).warm_up();
+  const auto wants_round = [](const Measurement& m) { return m.wants_round(); };
+  while (std::ranges::any_of(all, wants_round))
+    for (Measurement& m : all)
+      if (m.wants_round()) {
+        // Another library's threads look for work a while before they sleep.
+        if (all.size() > 1 && !options.tiny) std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        m.round(probe);
+      }
+  std::vector<BenchResult> results;
+  results.reserve(all.size());
+  for (Measurement& m : all) results.push_back(std::move(m).result());
+  set_threads(usual);
+  return results;
 }
 
 double flops_per_second(const BenchCase& c, const BenchResult& r) { return r.seconds > 0 ? c.flops / r.seconds : 0; }

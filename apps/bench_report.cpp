@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/account.h"
+#include "apps/gemm_library.h"
 #include "apps/machine.h"
 #include "core/gpu.h"
 #include "core/parallel.h"
@@ -55,6 +56,7 @@ Json machine(Device device) {
 Json row_json(const BenchRow& row) {
   const auto& [c, r, clocks] = row;
   Json j = {{"group", c.group}, {"case", c.name}, {"shape", c.shape}, {"dtype", name_of(c.dtype)}};
+  if (c.threads > 0) j["threads"] = c.threads;
   j["flops"] = c.flops;
   j["bytes"] = c.bytes;
   if (!r.error.empty()) {
@@ -73,6 +75,9 @@ Json row_json(const BenchRow& row) {
   j["peak_gflops_per_second"] = r.peak.flops / 1e9;
   j["copy_gigabytes_per_second"] = r.peak.bytes / 1e9;
   for (const auto& [name, value] : r.figures) j[name] = value;
+  double all = 0;
+  for (const auto& [part, seconds] : r.parts) all += seconds;
+  for (const auto& [part, seconds] : r.parts) j["parts"][part.empty() ? "elsewhere" : part] = seconds / all;
   if (!clocks.empty()) j["clocks"] = clocks;
   return j;
 }
@@ -113,6 +118,7 @@ std::string bench_json(const std::vector<BenchRow>& rows, const BenchOptions& op
             {"peak_gflops_per_second_at_start", start.flops / 1e9},
             {"copy_gigabytes_per_second_at_start", start.bytes / 1e9},
             {"cases", Json::array()}};
+  for (const GemmLibrary* library : options.libraries) j["libraries"][library->name] = library->version();
   for (const BenchRow& row : rows) j["cases"].push_back(row_json(row));
   return j.dump(1) + '\n';
 }

@@ -4,6 +4,7 @@
 #include "apps/bench.h"
 #include "apps/config_file.h"
 #include "apps/trainer.h"
+#include "core/profile.h"
 
 namespace agon {
 
@@ -73,7 +74,22 @@ BenchCases train_cases(const BenchOptions& o) {
   c.bytes = 2 * double(costs.value_bytes) + 2 * double(costs.gradient_bytes) + 6 * double(costs.gradient_bytes);
   c.tokens = tokens;
   c.own_arena = true;
-  c.prepare = [=](int64_t) { return BenchRun{[=](int64_t turn) { bench->trainer.step(turn, turn); }}; };
+  c.prepare = [=](int64_t) {
+    const auto parts = std::make_shared<std::map<std::string, double>>();
+    const int64_t middle = config.train.steps / 2;  // where experts compete as often as in most of the training
+    const auto once = [=](int64_t turn) {
+      start_timing();
+      bench->trainer.step(middle + turn % (config.train.steps - middle), turn);
+      const auto seconds = stop_timing();
+      if (turn < 2) return;  // these find out what memory it takes, and take it
+      for (const auto& [part, s] : seconds) (*parts)[part] += s;
+    };
+    return BenchRun{once,
+                    {{"parameters", double(costs.parameters)},
+                     {"active_parameters", costs.active},
+                     {"vocabulary", double(bench->corpus.tokenizer->vocabulary())}},
+                    parts};
+  };
   return {c};
 }
 

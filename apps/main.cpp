@@ -105,6 +105,7 @@ int main(int argc, char** argv) try {
   verb->add_option("--config", bench.config, "what train takes a step of")->capture_default_str();
   verb->add_option("--set", bench.overrides, "key=value of that configuration");
   verb->add_flag("--all", bench.all, "every strategy with learned and with balanced routing");
+  verb->add_flag("--compare", bench.compare, "instead of ops: products beside OpenBLAS's and oneDNN's, on the CPU");
   verb->add_flag("--list", bench.list, "show the cases, and measure none");
   verb->add_flag("--tiny", bench.tiny, "sizes that take no time: whether the cases run at all");
   verb->footer("What is counted, and the JSON: docs/bench.md");

@@ -52,7 +52,7 @@ struct BenchArguments {
   std::vector<std::string> overrides;
   double seconds = 0;  // per case; 0: as the device needs
   int threads = 0;
-  bool all = false, tiny = false, list = false;
+  bool all = false, tiny = false, list = false, compare = false;
 };
 int bench(const BenchArguments& arguments);
 

@@ -15,6 +15,12 @@ namespace {
 /// Rows of a task of a parallel loop.
 int64_t grain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width)); }
 
+/// Asks for a row that will be read next: rows lie anywhere, so the processor cannot guess which.
+template <class T>
+void fetch(const T* row, int64_t width) {
+  for (int64_t i = 0; i < width; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + i);
+}
+
 /// Elements of one row: the extents after the first.
 int64_t width_of(const Tensor& x) { return x.shape().with(0, 1).size(); }
 
@@ -86,6 +92,7 @@ void Dispatch::Combine::cpu(const Tensor& y, const Tensor& rows, const Tensor& w
         const int32_t first = offset[size_t(t)], last = offset[size_t(t) + 1];
         summed.clear();
         for (int32_t i = first; i < last; ++i) summed.push_back(in + row_of_pair[size_t(i)] * D);
+        for (int32_t i = last; t + 1 < end && i < offset[size_t(t) + 2]; ++i) fetch(in + row_of_pair[size_t(i)] * D, D);
         kernels.weighted_sum(out + t * D, summed.data(), factor ? factor + first : nullptr, last - first, D);
       }
     });
@@ -113,6 +120,10 @@ void Dispatch::CombineBackward::cpu(const Tensor& drows, const Tensor& dweight, 
         }
         const T* const from = dy.data<const T>().data() + token_of_pair[size_t(i)] * D;
         const T* const row = rows.data<const T>().data() + n * D;
+        if (n + 1 < end && pair_of_row[size_t(n) + 1] >= 0) {
+          fetch(dy.data<const T>().data() + token_of_pair[size_t(pair_of_row[size_t(n) + 1])] * D, D);
+          fetch(row + D, D);
+        }
         dw[i] = kernels.dot_scale(to, from, row, w[i], D);
       }
     });

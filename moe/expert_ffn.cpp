@@ -1,8 +1,113 @@
 #include "moe/expert_ffn.h"
 
+#include <algorithm>
+
 #include "autograd/tape.h"
+#include "core/parallel.h"
+#include "moe/dispatch.h"
+#include "ops/activation.h"
+#include "ops/cpu/lanes.h"
+#include "ops/cpu/map.h"
+#include "ops/grouped_linear.h"
+#include "ops/parameter_gradient.h"
+#include "ops/swiglu.h"
 
 namespace agon {
+
+void ExpertFfn::activate(const Tensor& hidden, const Tensor& before, Activation activation) {
+  const Device device = hidden.device();
+  switch (activation) {
+    case Activation::swiglu:
+      return run<Swiglu::Forward>(device, hidden, before);
+    case Activation::gelu:
+      return run<Gelu::Forward>(device, hidden, before);
+    case Activation::relu:
+      return run<Relu::Forward>(device, hidden, before);
+  }
+}
+
+void ExpertFfn::activate_backward(const Tensor& before, const Tensor& dhidden, Activation activation) {
+  const Device device = before.device();
+  switch (activation) {  // each reads an element for the last time before it writes it
+    case Activation::swiglu:
+      return run<Swiglu::Backward>(device, before, dhidden, before);
+    case Activation::gelu:
+      return run<Gelu::Backward>(device, before, dhidden, before);
+    case Activation::relu:
+      return run<Relu::Backward>(device, before, dhidden, before);  // relu(x) > 0 where x > 0
+  }
+}
+
+void ExpertFfn::Weigh::cpu(const Tensor& dweight, const Tensor& dhidden, const Tensor& dy, const Tensor& hidden,
+                           const Tensor& weight, const Tensor& down_bias, const Plan& plan) {
+  const auto pair_of_row = plan.pair_of_row.data<const int32_t>(), offset = plan.offsets.data<const int32_t>();
+  const int64_t D = dy.shape(1), F = hidden.shape(1);
+  dweight.zero();
+  visit_float(dy.dtype(), [&]<class T>() {
+    using A = Accumulator<T>;
+    const A* const w = weight.data<const A>().data();
+    A* const dw = dweight.data<A>().data();
+    const auto dot = [](const T* a, const T* b, int64_t n) {
+      return cpu::sum_lanes<A>(n, [=](int64_t i) { return A(a[i]) * A(b[i]); });
+    };
+    const auto multiply = [](T* a, int64_t n, A by) {
+      for (int64_t i = 0; i < n; ++i) a[i] = T(A(a[i]) * by);
+    };
+    parallel_ranges(offset.back(), 16, [&](int64_t begin, int64_t end) {
+      int64_t e = std::ranges::upper_bound(offset, begin) - offset.begin() - 1;
+      for (int64_t n = begin; n < end; ++n) {
+        while (n >= offset[size_t(e) + 1]) ++e;
+        const auto i = size_t(pair_of_row[size_t(n)]);
+        T *const da = dhidden.data<T>().data() + n * F, *const dyn = dy.data<T>().data() + n * D;
+        dw[i] = dot(da, hidden.data<const T>().data() + n * F, F);
+        if (down_bias) dw[i] += dot(dyn, down_bias.data<const T>().data() + e * D, D);
+        multiply(da, F, w[i]);
+        multiply(dyn, D, w[i]);
+      }
+    });
+  });
+}
+
+void ExpertFfn::forward_in_steps(const Tensor& y, const Operands& o) {
+  const Device at = o.x.device();
+  const Tensor rows({o.before.shape(0), o.x.shape(1)}, o.x.dtype(), at),
+      hidden({o.before.shape(0), o.down.shape(2)}, o.x.dtype(), at);
+  run<Dispatch::Permute>(at, rows, o.x, o.plan);
+  run<GroupedLinear::Forward>(at, o.before, rows, o.up, o.plan.offsets, o.up_bias);
+  activate(hidden, o.before, o.activation);
+  run<GroupedLinear::Forward>(at, rows, hidden, o.down, o.plan.offsets, o.down_bias);
+  run<Dispatch::Combine>(at, y, rows, o.weight, o.plan);
+}
+
+void ExpertFfn::backward_in_steps(Gradients& g, const Tensor& dy, const Operands& o) {
+  const Device at = o.x.device();
+  const Tensor& offsets = o.plan.offsets;
+  const Tensor rows({o.before.shape(0), o.x.shape(1)}, o.x.dtype(), at);  // of dy, then of x, then of dx
+  run<Dispatch::Permute>(at, rows, dy, o.plan);
+  const Tensor dhidden({o.before.shape(0), o.down.shape(2)}, o.x.dtype(), at);
+  run<GroupedLinear::Input>(at, dhidden, rows, o.down, offsets);
+  {
+    const Tensor hidden(dhidden.shape(), o.x.dtype(), at), dweight(o.weight.shape(), o.weight.dtype(), at);
+    activate(hidden, o.before, o.activation);
+    run<Weigh>(at, dweight, dhidden, rows, hidden, o.weight, o.down_bias, o.plan);
+    g.add(o.weight, dweight);
+    give_gradient(g, o.down,
+                  [&](const Tensor& d, bool add) { run<GroupedLinear::Weight>(at, d, add, rows, hidden, offsets); });
+    give_gradient(g, o.down_bias,
+                  [&](const Tensor& d, bool add) { run<GroupedLinear::Bias>(at, d, add, rows, offsets); });
+  }
+  activate_backward(o.before, dhidden, o.activation);
+  run<Dispatch::Permute>(at, rows, o.x, o.plan);
+  give_gradient(g, o.up,
+                [&](const Tensor& d, bool add) { run<GroupedLinear::Weight>(at, d, add, o.before, rows, offsets); });
+  give_gradient(g, o.up_bias,
+                [&](const Tensor& d, bool add) { run<GroupedLinear::Bias>(at, d, add, o.before, offsets); });
+  if (!g.wants(o.x)) return;
+  run<GroupedLinear::Input>(at, rows, o.before, o.up, offsets);
+  const Tensor dx(o.x.shape(), o.x.dtype(), at);
+  run<Dispatch::Combine>(at, dx, rows, Tensor(), o.plan);
+  g.add(o.x, dx);
+}
 
 Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const ExpertGroup& experts) {
   const int64_t N = plan.pair_of_row.size();

@@ -57,13 +57,18 @@ class RoutedRows {
       const int64_t n = block.begin + i;
       const auto at = size_t(pair[size_t(n)]);
       T *const before = before_row(n), *const h = hidden.data<T>().data() + n * F, *const dh = dhidden + i * F;
-      cpu::activate_row(o_.activation, h, before, before + F, F);
-      A slope = rows.dot_scale(dh, dh, h, w[at], F);
+      A slope;
+      if (o_.activation == Activation::swiglu) {
+        slope = rows.swiglu_weighed(h, before, before + F, dh, w[at], F);
+      } else {
+        cpu::activate_row(o_.activation, h, before, before + F, F);
+        slope = rows.dot_scale(dh, dh, h, w[at], F);
+        cpu::activate_row_backward(o_.activation, before, before + F, dh, F);
+      }
       if (o_.down_bias)
         slope += rows.dot(static_cast<const T*>(slopes.data) + i * D,
                           o_.down_bias.data<const T>().data() + block.group * D, D);
       dweight.data<A>()[at] = slope;
-      cpu::activate_row_backward(o_.activation, before, before + F, dh, F);
     }
     if (!dx) return;
     const cpu::Pieces depths = e_.gemm.depths(B);

@@ -28,6 +28,20 @@ void swiglu_backward(T* dgate, T* dup, const T* dy, const T* gate, const T* up, 
 }
 
 template <class T>
+Number<T> swiglu_weighed(T* hidden, T* gate, T* up, T* slopes, Number<T> weight, int64_t n) {
+  return sum<Number<T>>(n, [=](auto at) {
+    const auto one = all(Number<T>(1), at), a = load(gate, at), b = load(up, at), t = one + exp(-a);
+    store(hidden, at, a / t * b);  // read again, as it and the slopes are rounded where T is narrow
+    const auto product = load(slopes, at) * load(hidden, at);
+    store(slopes, at, load(slopes, at) * all(weight, at));
+    const auto d = load(slopes, at), s = one / t;
+    store(gate, at, d * b * s * (one + a * (one - s)));
+    store(up, at, d * a * s);
+    return product;
+  });
+}
+
+template <class T>
 void sigmoid(T* y, const T* x, int64_t n) {
   each_lanes(n, [=](auto at) {
     const auto one = all(Number<T>(1), at);

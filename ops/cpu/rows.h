@@ -28,6 +28,9 @@ struct RowKernels {
   /// y = silu(gate) * up.
   void (*swiglu)(T* y, const T* gate, const T* up, int64_t n);
   void (*swiglu_backward)(T* dgate, T* dup, const T* dy, const T* gate, const T* up, int64_t n);
+  /// What an expert's row needs in the backward pass, the exponential taken once: hidden = silu(gate) * up, slopes
+  /// times weight, and gate and up become their gradients for these slopes of hidden. Gives <slopes before, hidden>.
+  A (*swiglu_weighed)(T* hidden, T* gate, T* up, T* slopes, A weight, int64_t n);
   void (*gelu)(T* y, const T* x, int64_t n);
   void (*gelu_backward)(T* dx, const T* dy, const T* x, int64_t n);
   void (*sigmoid)(T* y, const T* x, int64_t n);

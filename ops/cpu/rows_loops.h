@@ -14,6 +14,7 @@ constexpr RowKernels<T> kernels() {
   return {
       .swiglu = swiglu<T>,
       .swiglu_backward = swiglu_backward<T>,
+      .swiglu_weighed = swiglu_weighed<T>,
       .gelu = gelu<T>,
       .gelu_backward = gelu_backward<T>,
       .sigmoid = sigmoid<T>,

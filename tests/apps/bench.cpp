@@ -35,8 +35,10 @@ nlohmann::json run_all(const std::string& device) {
   }
   const auto json = nlohmann::json::parse(folder.bytes(folder.path / "bench.json"));
   size_t lines = 0;
-  for (const char c : printed) lines += c == '\n';
+  const std::string table = printed.substr(0, printed.find("  time per part"));
+  for (const char c : table) lines += c == '\n';
   CHECK(lines == json["cases"].size() + 2);  // the peak, the head, a line a case
+  CHECK(table.size() < printed.size());
   set_threads(0);
   return json;
 }
@@ -100,7 +102,15 @@ TEST_CASE("bench: takes what is asked for, and refuses what does not exist") {
   CHECK_THROWS_WITH_AS(bench(a), doctest::Contains("--filter no such op: no case is called so"), UserError);
   a.device = "tpu";
   CHECK_THROWS_WITH_AS(bench(a), doctest::Contains("expected cpu or cuda"), UserError);
+  a.device = "cuda";
+  a.compare = true;
+  CHECK_THROWS_WITH_AS(bench(a), doctest::Contains("--compare measures on the CPU, but --device is cuda"), UserError);
   a.device = "cpu";
+  a.groups = {"layer"};
+  CHECK_THROWS_WITH_AS(bench(a), doctest::Contains("--compare is of ops alone"), UserError);
+  a.groups = {};  // and beside the program of the tests there is no other library
+  CHECK_THROWS_WITH_AS(bench(a), doctest::Contains("no other library to compare with"), UserError);
+  a.compare = false;
   a.precision = "f64";
   CHECK_THROWS_WITH_AS(bench(a), doctest::Contains("expected fp32 or bf16"), UserError);
   set_threads(0);

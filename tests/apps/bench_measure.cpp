@@ -5,6 +5,8 @@
 #include <chrono>
 #include <thread>
 
+#include "core/parallel.h"
+
 using namespace agon;
 
 namespace {
@@ -32,7 +34,7 @@ TEST_CASE("bench measure: the time of an iteration, and rates by it") {
   PeakProbe probe(options);
   int64_t calls = 0;
   const BenchCase c = sleeping(2, &calls);
-  const BenchResult r = measure(c, options, probe);
+  const BenchResult r = measure({&c, 1}, options, probe)[0];
   CHECK(r.error.empty());
   CHECK(r.seconds >= 2e-3);
   CHECK(r.seconds < 20e-3);
@@ -47,13 +49,41 @@ TEST_CASE("bench measure: the time of an iteration, and rates by it") {
   CHECK(r.figures.at("load_ratio") == 1.5);
 }
 
+TEST_CASE("bench measure: what is measured together alternates, with threads of its own") {
+  BenchOptions options;
+  options.tiny = true;
+  options.seconds = 1e-3;
+  PeakProbe probe(options);
+  set_threads(2);
+  std::string order;
+  const auto noting = [&](char name) {
+    BenchCase c{.group = "ops", .name = std::string(1, name)};
+    c.threads = 1;
+    c.prepare = [&order, name](int64_t) {
+      return BenchRun{[&order, name](int64_t) {
+        CHECK(threads() == 1);
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        order += name;
+      }};
+    };
+    return c;
+  };
+  const BenchCases cases{noting('a'), noting('b')};
+  const auto results = measure(cases, options, probe);
+  REQUIRE(results.size() == 2);
+  CHECK(results[0].rounds == 3);
+  CHECK(order.ends_with("ababab"));
+  CHECK(threads() == 2);
+  set_threads(0);
+}
+
 TEST_CASE("bench measure: a case that fails says why, and has no rates") {
   BenchOptions options;
   options.tiny = true;
   PeakProbe probe(options);
   BenchCase c{.group = "ops", .name = "broken", .flops = 1};
   c.prepare = [](int64_t) -> BenchRun { throw Error("no room"); };
-  const BenchResult r = measure(c, options, probe);
+  const BenchResult r = measure({&c, 1}, options, probe)[0];
   CHECK(r.error == "no room");
   CHECK(flops_per_second(c, r) == 0);
   CHECK(share_of_peak(c, r) == 0);
@@ -70,6 +100,6 @@ TEST_CASE("bench measure: inputs are rotated over more than the caches hold") {
   BenchOptions probing = options;
   probing.tiny = true;
   PeakProbe probe(probing);
-  measure(c, options, probe);
+  measure({&c, 1}, options, probe);
   CHECK(sets * c.set_bytes > 2 * cache_bytes({}));
 }

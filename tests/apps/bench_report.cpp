@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/gemm_library.h"
+
 using namespace agon;
 
 namespace {
@@ -18,6 +20,8 @@ std::vector<BenchRow> rows() {
   r.iterations = 10;
   r.peak = {400e9, 40e9};
   r.figures = {{"load_ratio", 1.25}};
+  r.parts = {{"", 1}, {"experts", 3}};
+  c.threads = 2;
   BenchResult failed;
   failed.error = "no room";
   return {{c, r, "1980 MHz, 2619 MHz, 600.00 W, 50"}, {c, failed, ""}};
@@ -46,9 +50,15 @@ TEST_CASE("bench report: the file") {
   CHECK(c["share_of_peak"].get<double>() == doctest::Approx(0.5));
   CHECK(c["share_of_copy"].get<double>() == doctest::Approx(0.25));
   CHECK(c["load_ratio"] == 1.25);
+  CHECK(c["threads"] == 2);
+  CHECK(c["parts"]["experts"] == 0.75);
+  CHECK(c["parts"]["elsewhere"] == 0.25);
   CHECK(c["clocks"] == "1980 MHz, 2619 MHz, 600.00 W, 50");
   CHECK(j["cases"][1]["error"] == "no room");
   CHECK_FALSE(j["cases"][1].contains("milliseconds"));
+  CHECK_FALSE(j.contains("libraries"));
+  const GemmLibrary library = {"other", [] { return "1.0"; }, nullptr, nullptr, nullptr};
+  CHECK(nlohmann::json::parse(bench_json({}, {.libraries = {&library}}, {}, ""))["libraries"]["other"] == "1.0");
 }
 
 TEST_CASE("bench report: clocks are a GPU's") { CHECK(gpu_clocks({}).empty()); }

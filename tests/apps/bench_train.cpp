@@ -17,6 +17,12 @@ TEST_CASE("bench train: a step of a configuration, with its tokens") {
   const BenchRun run = cases[0].prepare(1);
   run.once(0);
   run.once(1);
+  CHECK(run.parts->empty());  // memory was being found
+  run.once(2);
+  CHECK(run.parts->at("experts") > 0);
+  CHECK(run.parts->at("optimizer") > 0);
+  CHECK(run.figures.at("vocabulary") == 257);
+  CHECK(run.figures.at("parameters") > run.figures.at("active_parameters"));
   o.tiny = false;
   o.config = "no-such.toml";
   CHECK_THROWS_AS(train_cases(o), UserError);

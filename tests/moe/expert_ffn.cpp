@@ -61,32 +61,6 @@ Both run_both(int64_t tokens, int64_t experts_total, int64_t spare, Activation a
           })};
 }
 
-/// The op in steps, on the numbers of run_both.
-Result in_steps(int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias,
-                Precision precision) {
-  ExpertGroup experts(experts_total, kWidth, kHidden, activation, bias, precision, 1, 1);
-  fill_parameters(experts, 23);
-  const RandomPairs pairs = random_pairs(tokens, experts_total, 29, spare);
-  const Plan plan = make_plan(pairs.expert, pairs.token_offsets, experts_total);
-  Parameter x = parameter(random({tokens, kWidth}, 1), precision);
-  Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision));
-  return differentiate(experts, x, weight, [&](const Tensor& in, const Tensor& w) {
-    const ExpertFfn::Operands operands{.x = in,
-                                       .plan = plan,
-                                       .weight = w,
-                                       .up = experts.up,
-                                       .down = experts.down,
-                                       .up_bias = experts.up_bias,
-                                       .down_bias = experts.down_bias,
-                                       .activation = activation,
-                                       .before = Tensor({pairs.expert.size(), experts.up.value.shape(1)}, in.dtype())};
-    Tensor y(in.shape(), in.dtype());
-    ExpertFfn::forward_in_steps(y, operands);
-    return record("in steps", {&in, &w, &operands.up, &operands.down, &operands.up_bias, &operands.down_bias}, y,
-                  [operands](Gradients& g, const Tensor& dy) { ExpertFfn::backward_in_steps(g, dy, operands); });
-  });
-}
-
 }  // namespace
 
 TEST_CASE("expert_ffn: equals its plain composition, forward and backward") {
@@ -115,25 +89,6 @@ TEST_CASE("expert_ffn: f32 and bf16 stay near their plain composition") {
       for (size_t i = 0; i < both.plain.gradients.size(); ++i)
         CHECK(relative_error(both.fused.gradients[i], both.plain.gradients[i]) < tolerance);
     }
-}
-
-TEST_CASE("expert_ffn: on a CPU the fused kernels give the bits of the steps") {
-  for (const Precision precision : {Precision::f64(), Precision::fp32(), Precision::bf16()})
-    for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
-      for (const bool bias : {false, true})
-        for (const auto& [tokens, experts, spare] : {std::tuple{13, 4, 0}, {700, 3, 9}}) {
-          CAPTURE(int(precision.compute));
-          CAPTURE(int(activation));
-          CAPTURE(bias);
-          CAPTURE(tokens);
-          const Both both = run_both(tokens, experts, spare, activation, bias, precision);
-          Result steps = in_steps(tokens, experts, spare, activation, bias, precision);
-          CHECK(identical(both.fused.y, steps.y));
-          for (size_t i = 0; i < steps.gradients.size(); ++i) {
-            CAPTURE(i);
-            CHECK(identical(both.fused.gradients[i], steps.gradients[i]));
-          }
-        }
 }
 
 TEST_CASE("expert_ffn: finite differences of everything that has a gradient") {

@@ -40,30 +40,47 @@ def swiglu(x):
     return F.silu(gate) * up
 
 
-def experts_grouped(x, expert, weight, gate_up, down):
-    """Sort by expert, two grouped products, weigh, add per token."""
-    k = expert.shape[1]
-    order = expert.flatten().argsort(stable=True)
-    token = order // k
-    counts = torch.zeros(gate_up.shape[0], dtype=torch.int32, device=x.device)
-    counts = counts.scatter_add(0, expert.flatten(), torch.ones_like(expert.flatten(), dtype=torch.int32))
-    offsets = counts.cumsum(0, dtype=torch.int32)
-    y = grouped_mm(swiglu(grouped_mm(x[token], gate_up, offsets)), down, offsets)
+def by_expert(expert, experts):
+    """expert [T, k] -> the pairs sorted by expert: their order [T k] among all, and how many each expert has, [E] i32."""
+    flat = expert.flatten()
+    counts = torch.zeros(experts, dtype=torch.int32, device=expert.device)
+    return flat.argsort(stable=True), counts.scatter_add(0, flat, torch.ones_like(flat, dtype=torch.int32))
+
+
+def weighed(x, y, weight, order):
+    """y [T k, D], sorted by expert, times the pairs' weights, added per token."""
     y = y * weight.flatten()[order, None].to(y.dtype)
-    return torch.zeros_like(x).index_add(0, token, y)
+    return torch.zeros_like(x).index_add(0, order // weight.shape[1], y)
+
+
+def experts_grouped(x, expert, weight, gate_up, down):
+    """Sort by expert, two grouped products, weigh, add per token. gate_up [E, 2F, D], down [E, D, F]."""
+    order, counts = by_expert(expert, len(gate_up))
+    offsets = counts.cumsum(0, dtype=torch.int32)
+    y = grouped_mm(swiglu(grouped_mm(x.index_select(0, order // expert.shape[1]), gate_up, offsets)), down, offsets)
+    return weighed(x, y, weight, order)
+
+
+def experts_sorted(x, expert, weight, gate_up, down):
+    """Sort by expert, then one expert after the other: two products each, on adjacent rows."""
+    order, counts = by_expert(expert, len(gate_up))
+    rows = x.index_select(0, order // expert.shape[1]).split(counts.tolist())
+    y = [F.linear(swiglu(F.linear(r, up)), out) for r, up, out in zip(rows, gate_up, down)]
+    return weighed(x, torch.cat(y), weight, order)
 
 
 def experts_loop(x, expert, weight, gate_up, down):
-    """One expert after the other: what Mixtral's code in transformers did for long."""
+    """One expert after the other, each looking for its tokens: what Mixtral's code in transformers did for long."""
     y = torch.zeros_like(x)
-    for e in range(gate_up.shape[0]):
+    for e in range(len(gate_up)):
         token, choice = (expert == e).nonzero(as_tuple=True)
         h = F.linear(swiglu(F.linear(x[token], gate_up[e])), down[e])
         y = y.index_add(0, token, h * weight[token, choice, None].to(h.dtype))
     return y
 
 
-EXPERTS = {"grouped_mm": experts_grouped, "loop": experts_loop}
+EXPERTS = {"grouped_mm": experts_grouped, "sorted_loop": experts_sorted, "loop": experts_loop}
+STACKED = {"grouped_mm"}  # take all experts' weights as one tensor; the loops have one for each expert
 
 
 def layer(x, gate, gate_up, down, k, experts):
@@ -80,18 +97,25 @@ def tokens_for(T, D, gate, k, balanced, device):
     return x + 8 * gate[chosen].sum(1)
 
 
+def parameters_of(weights, experts):
+    """weights [E, O, I] as the variant wants them: one leaf, or one for each expert."""
+    if experts in STACKED:
+        return weights.requires_grad_()
+    return [w.clone().requires_grad_() for w in weights]
+
+
 def prepare(shape, dtype, device, experts, compiled, balanced):
     T, D, H, E, k = shape
     torch.manual_seed(1)
     gate = (torch.randn(E, D, device=device) / math.sqrt(D)).requires_grad_()
-    gate_up = (torch.randn(E, 2 * H, D, device=device) / math.sqrt(D)).to(dtype).requires_grad_()
-    down = (torch.randn(E, D, H, device=device) / math.sqrt(H)).to(dtype).requires_grad_()
+    gate_up = parameters_of((torch.randn(E, 2 * H, D, device=device) / math.sqrt(D)).to(dtype), experts)
+    down = parameters_of((torch.randn(E, D, H, device=device) / math.sqrt(H)).to(dtype), experts)
     with torch.no_grad():
         sets = max(1, min(16, (128 << 20) // (4 * T * D)))
         xs = [tokens_for(T, D, gate, k, balanced, device).to(dtype).requires_grad_() for _ in range(sets)]
     dy = torch.randn(T, D, device=device).to(dtype)
     f = torch.compile(layer) if compiled else layer
-    leaves = [gate, gate_up, down]
+    leaves = [gate, *gate_up, *down] if isinstance(gate_up, list) else [gate, gate_up, down]
 
     def once(turn):
         x = xs[turn % sets]
@@ -115,7 +139,7 @@ def check(device):
         y, balance = layer(x, gate, gate_up, down, k, experts)
         (y.float().square().sum() + balance).backward()
         results.append([y.detach(), x.grad, gate.grad, gate_up.grad, down.grad])
-    return torch.stack([(a - b).float().norm() / b.float().norm() for a, b in zip(*results)]).max().item()
+    return max(((a - b).float().norm() / b.float().norm()).item() for one in results[1:] for a, b in zip(one, results[0]))
 
 
 def main():
@@ -123,7 +147,7 @@ def main():
     a.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     a.add_argument("--shapes", default="", help="comma-separated; S1 to S5 unless given, on a GPU P1 to P6 too")
     a.add_argument("--variants", default="grouped_mm,grouped_mm+compile,loop",
-                   help="of grouped_mm, loop, each with +compile or without")
+                   help=f"of {', '.join(EXPERTS)}, each with +compile or without")
     a.add_argument("--seconds", type=float, default=0, help="of measuring per case; 0: 0.5 on a CPU, 1 on a GPU")
     a.add_argument("--balanced", action="store_true", help="also with balanced routing")
     a.add_argument("--check", action="store_true", help="only compare the variants with each other")
