@@ -26,6 +26,7 @@ void take_rows(A* to, const T* from, int64_t stride, int64_t first, int64_t end,
   const Range rows = whole_lanes(first, end);
   for (int64_t i = rows.begin; i < rows.end; ++i)
     each_sixteen(width, [=](auto at, int64_t square) {
+      __builtin_prefetch(reinterpret_cast<const typename StorageOf<T>::type*>(from) + at.at + (i - first + 16) * stride);
       store(to + square, Sixteen{i * kTile},
             i < first || i >= end ? all(A(0), Sixteen{}) : load(from, moved(at, (i - first) * stride)));
     });
@@ -35,6 +36,7 @@ template <class T, class A = typename RowNumber<T>::type>
 void give_rows(T* to, int64_t stride, const A* from, const A* factor, int64_t first, int64_t end, int64_t width) {
   for (int64_t i = first; i < end; ++i)
     each_sixteen(width, [=](auto at, int64_t square) {
+      __builtin_prefetch(reinterpret_cast<typename StorageOf<T>::type*>(to) + at.at + (i - first + 16) * stride, 1);
       const auto row = load(from + square, Sixteen{i * kTile});
       store(to, moved(at, (i - first) * stride), factor ? row * all(factor[i], Sixteen{}) : row);
     });

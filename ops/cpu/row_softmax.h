@@ -20,15 +20,6 @@ A exp_of(A* p, const T* x, A factor, A top, int64_t n) {
   });
 }
 
-template <class A>
-void exp_slopes(A* p, A* s, A factor, A top, A mean, int64_t n) {
-  each_lanes(n, [=](auto at) {
-    const auto by = all(factor, at), e = exp(load(p, at) * by - all(top, at));
-    store(p, at, e);
-    store(s, at, e * (load(s, at) - all(mean, at)) * by);
-  });
-}
-
 template <class T, class A = typename RowNumber<T>::type>
 A exp_sum(const T* x, A top, int64_t n) {
   return sum<A>(n, [=](auto at) { return exp(load(x, at) - all(top, at)); });

@@ -26,15 +26,6 @@ A dot_scale(T* y, const T* a, const T* b, A factor, int64_t n) {
 }
 
 template <class T, class A = typename RowNumber<T>::type>
-void add_weighted(A* y, const T* x, int64_t stride, const A* weight, int64_t count, int64_t n) {
-  each_lanes(n, [=](auto at) {
-    auto total = load(y, at);
-    for (int64_t j = 0; j < count; ++j) total = total + all(weight[j], at) * load(x, moved(at, j * stride));
-    store(y, at, total);
-  });
-}
-
-template <class T, class A = typename RowNumber<T>::type>
 void weighted_sum(T* y, const T* const* rows, const A* weight, int64_t count, int64_t n) {
   each_lanes(n, [=](auto at) {
     auto total = all(A(0), at);

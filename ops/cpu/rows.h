@@ -45,10 +45,6 @@ struct RowKernels {
 
   /// The largest of `start` and x[i] * factor. A NaN in x may be passed over.
   A (*max)(A start, const T* x, A factor, int64_t n);
-  /// p[i] = exp(x[i] * factor - top). Gives the sum of them.
-  A (*exp)(A* p, const T* x, A factor, A top, int64_t n);
-  /// p[i] = exp(p[i] * factor - top), then s[i] = p[i] * (s[i] - mean) * factor.
-  void (*exp_slopes)(A* p, A* s, A factor, A top, A mean, int64_t n);
   /// The sum of exp(x[i] - top).
   A (*exp_sum)(const T* x, A top, int64_t n);
   /// y[i] = exp(x[i] - top) * inverse * factor.
@@ -74,8 +70,6 @@ struct RowKernels {
   void (*scale)(T* y, const T* x, A factor, int64_t n);
   /// dot(a, b), and y = a * factor.
   A (*dot_scale)(T* y, const T* a, const T* b, A factor, int64_t n);
-  /// y += the sum over j < count of weight[j] * row j of x, ascending; rows are `stride` elements apart.
-  void (*add_weighted)(A* y, const T* x, int64_t stride, const A* weight, int64_t count, int64_t n);
   /// y = the sum over j < count of weight[j] * rows[j], ascending from 0; no weights: 1 each.
   void (*weighted_sum)(T* y, const T* const* rows, const A* weight, int64_t count, int64_t n);
 };

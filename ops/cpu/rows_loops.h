@@ -24,8 +24,6 @@ constexpr RowKernels<T> kernels() {
       .softplus_slopes = softplus_slopes<T>,
       .silu_slopes = silu_slopes<T>,
       .max = max_of<T>,
-      .exp = exp_of<T>,
-      .exp_slopes = exp_slopes<typename RowNumber<T>::type>,
       .exp_sum = exp_sum<T>,
       .exp_scaled = exp_scaled<T>,
       .softmax = softmax<T>,
@@ -39,7 +37,6 @@ constexpr RowKernels<T> kernels() {
       .dot = dot<T>,
       .scale = scale<T>,
       .dot_scale = dot_scale<T>,
-      .add_weighted = add_weighted<T>,
       .weighted_sum = weighted_sum<T>,
   };
 }
