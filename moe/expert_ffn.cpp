@@ -6,8 +6,8 @@
 #include "core/parallel.h"
 #include "moe/dispatch.h"
 #include "ops/activation.h"
-#include "ops/cpu/lanes.h"
 #include "ops/cpu/map.h"
+#include "ops/cpu/rows.h"
 #include "ops/grouped_linear.h"
 #include "ops/parameter_gradient.h"
 #include "ops/swiglu.h"
@@ -47,22 +47,16 @@ void ExpertFfn::Weigh::cpu(const Tensor& dweight, const Tensor& dhidden, const T
     using A = Accumulator<T>;
     const A* const w = weight.data<const A>().data();
     A* const dw = dweight.data<A>().data();
-    const auto dot = [](const T* a, const T* b, int64_t n) {
-      return cpu::sum_lanes<A>(n, [=](int64_t i) { return A(a[i]) * A(b[i]); });
-    };
-    const auto multiply = [](T* a, int64_t n, A by) {
-      for (int64_t i = 0; i < n; ++i) a[i] = T(A(a[i]) * by);
-    };
+    const cpu::RowKernels<T>& rows = cpu::row_kernels<T>();
     parallel_ranges(offset.back(), 16, [&](int64_t begin, int64_t end) {
       int64_t e = std::ranges::upper_bound(offset, begin) - offset.begin() - 1;
       for (int64_t n = begin; n < end; ++n) {
         while (n >= offset[size_t(e) + 1]) ++e;
         const auto i = size_t(pair_of_row[size_t(n)]);
         T *const da = dhidden.data<T>().data() + n * F, *const dyn = dy.data<T>().data() + n * D;
-        dw[i] = dot(da, hidden.data<const T>().data() + n * F, F);
-        if (down_bias) dw[i] += dot(dyn, down_bias.data<const T>().data() + e * D, D);
-        multiply(da, F, w[i]);
-        multiply(dyn, D, w[i]);
+        dw[i] = rows.dot_scale(da, da, hidden.data<const T>().data() + n * F, w[i], F);
+        if (down_bias) dw[i] += rows.dot(dyn, down_bias.data<const T>().data() + e * D, D);
+        rows.scale(dyn, dyn, w[i], D);
       }
     });
   });

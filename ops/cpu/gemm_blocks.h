@@ -92,18 +92,18 @@ class GemmBlocks {
       pack_panel(to + j * packed(k), std::min(panel_columns(), n - j), k, b.from(0, j));
   }
 
-  /// C [m, n] = [C +] left times right, both packed; `right` of at least k numbers a column, `depth` of them (k: 0).
+  /// C [m, n] = [C +] left times right, both packed; `ahead` is fetched meanwhile.
   void multiply_packed(const P* left, const P* right, int64_t m, int64_t n, int64_t k, Number* c, int64_t c_stride,
-                       bool add, int64_t depth = 0, const GemmAhead& ahead = {}) const {
+                       bool add, const GemmAhead& ahead = {}) const {
     for (int64_t j = 0; j < n; j += panel_columns()) {
       const int64_t columns = std::min(panel_columns(), n - j);
-      multiply_panel(left, right + j * packed(depth ? depth : k), panel_width(columns), m, columns, k, c + j, c_stride,
-                     add, j == 0 ? ahead : GemmAhead{});
+      multiply_panel(left, right + j * packed(k), panel_width(columns), m, columns, k, c + j, c_stride, add,
+                     j == 0 ? ahead : GemmAhead{});
     }
   }
 
-  /// The same with a [m, k] as it lies: a panel of rows at a time is packed, and the next one fetched meanwhile. For a
-  /// `right` that stays in the second-level cache.
+  /// C [m, n] = [C +] a times right, with a [m, k] as it lies: a panel of rows at a time is packed, and the next one
+  /// fetched meanwhile. For a `right` that stays in the second-level cache.
   void multiply_left(ConstMatrix a, const P* right, int64_t m, int64_t n, int64_t k, Number* c, int64_t c_stride,
                      bool add) const {
     const Pieces rows = row_panels(m);
@@ -112,12 +112,13 @@ class GemmBlocks {
       const int64_t i = rows.begin(p), height = rows.size(p);
       pack_left(panel, height, k, a.from(i, 0));
       const bool last = p + 1 == rows.count;
-      multiply_packed(panel, right, height, n, k, c + i * c_stride, c_stride, add, k,
+      multiply_packed(panel, right, height, n, k, c + i * c_stride, c_stride, add,
                       last ? GemmAhead{} : lines_of(a.from(i + height, 0).transposed(), rows.size(p + 1), k));
     }
   }
 
-  /// The same with b [k, n] as it lies: a panel at a time is packed, and the next one fetched meanwhile.
+  /// C [m, n] = [C +] left times b, with b [k, n] as it lies: a panel at a time is packed, and the next one fetched
+  /// meanwhile.
   void multiply(const P* left, int64_t m, int64_t n, int64_t k, ConstMatrix b, Number* c, int64_t c_stride,
                 bool add) const {
     // A panel that is used once and lies as the tile wants it is left where it is.

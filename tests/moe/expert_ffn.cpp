@@ -1,11 +1,10 @@
-#include "moe/expert_ffn.h"
+#include "tests/moe/expert_ffn.h"
 
 #include <doctest/doctest.h>
 
 #include "core/parallel.h"
 #include "moe/dispatch.h"
 #include "tests/moe/against_cpu.h"
-#include "tests/moe/support.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -13,31 +12,6 @@ using namespace agon::testing;
 namespace {
 
 constexpr int64_t kWidth = 6, kHidden = 5;
-
-/// Outputs and gradients of ⟨direction, f(x, weight)⟩.
-struct Result {
-  Tensor y;
-  std::vector<Tensor> gradients;  // x, weight, parameters of the experts
-};
-
-template <class F>
-Result differentiate(ExpertGroup& experts, Parameter& x, Parameter& weight, F&& f) {
-  std::vector<Parameter*> all{&x, &weight};
-  for (Parameter* p : parameters(experts)) all.push_back(p);
-  for (Parameter* p : all) p->has_grad = false;
-  Tape tape(all);
-  Result result{f(x, weight), {}};
-  tape.backward(probe(result.y, 17));
-  for (Parameter* p : all) result.gradients.push_back(clone(p->grad));
-  return result;
-}
-
-Parameter parameter(const Tensor& values, Precision precision, Device device = {}) {
-  Parameter p(values.shape(), precision, device);
-  copy(p.master, values);
-  p.refresh();
-  return p;
-}
 
 /// expert_ffn and its plain composition on the same numbers.
 struct Both {

@@ -112,23 +112,27 @@ TEST_CASE("gemm: agrees with sums in f64 of another order") {
 }
 
 TEST_CASE("gemm: a row's bits are the same alone, in a large product, and on 1, 2 or 3 threads") {
-  const Size s{530, 1060, 260};
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Operand a(s.m, s.k, true, 1, dtype), b(s.k, s.n, false, 2, dtype);
-    Tensor whole({s.m, s.n}, dtype), threaded({s.m, s.n}, dtype), row({1, s.n}, dtype);
-    cpu::gemm(s.m, s.n, s.k, a.matrix, b.matrix, matrix(whole));
-    for (const int64_t i : {0, 13, 14, 255, 256, 529}) {
-      cpu::gemm(1, s.n, s.k, a.matrix.from(i, 0), b.matrix, matrix(row));
-      CHECK(std::memcmp(row.address(), matrix(whole).from(i, 0).data, size_t(row.bytes())) == 0);
+  // B shared by several blocks of rows: too large for the cache, and small; deeper than what stays packed; few rows.
+  for (const Size& s : {Size{530, 1060, 260}, {530, 40, 260}, {530, 70, 1701}, {5, 600, 300}})
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      CAPTURE(s.m);
+      CAPTURE(s.n);
+      const Operand a(s.m, s.k, true, 1, dtype), b(s.k, s.n, false, 2, dtype);
+      Tensor whole({s.m, s.n}, dtype), threaded({s.m, s.n}, dtype), row({1, s.n}, dtype);
+      cpu::gemm(s.m, s.n, s.k, a.matrix, b.matrix, matrix(whole));
+      for (const int64_t i : {int64_t(0), int64_t(13), int64_t(14), int64_t(255), int64_t(256), s.m - 1}) {
+        if (i >= s.m) continue;
+        cpu::gemm(1, s.n, s.k, a.matrix.from(i, 0), b.matrix, matrix(row));
+        CHECK(std::memcmp(row.address(), matrix(whole).from(i, 0).data, size_t(row.bytes())) == 0);
+      }
+      for (const int n : {1, 2, 3}) {
+        set_threads(n);
+        fill(threaded, 7);
+        cpu::parallel_gemm(s.m, s.n, s.k, a.matrix, b.matrix, matrix(threaded));
+        CHECK(identical(threaded, whole));
+      }
+      set_threads(0);
     }
-    for (const int n : {1, 2, 3}) {
-      set_threads(n);
-      fill(threaded, 7);
-      cpu::parallel_gemm(s.m, s.n, s.k, a.matrix, b.matrix, matrix(threaded));
-      CHECK(identical(threaded, whole));
-    }
-    set_threads(0);
-  }
 }
 
 TEST_CASE("gemm: strides that are not 1 either way, products without rows or columns") {
