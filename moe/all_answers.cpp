@@ -6,8 +6,6 @@
 
 #include "autograd/tape.h"
 #include "core/copy.h"
-#include "core/parallel.h"
-#include "moe/cpu/expert_rows.h"
 #include "moe/expert_ffn.h"
 #include "ops/grouped_linear.h"
 
@@ -43,16 +41,9 @@ struct LocalAnswers {
   AnswerScore score;
   int64_t chunk_bytes;
 
-  /// Tokens whose inner activations and answer by one expert fit the chunk.
-  int64_t tokens_at_once(const Tensor& x) const {
-    const int64_t D = x.shape(1), F = experts.hidden(), before = experts.up.value.shape(1);
-    const int64_t each = size_of(x.dtype()) * (D + before + F + D);
-    return std::clamp<int64_t>(chunk_bytes / each, 1, std::max<int64_t>(x.shape(0), 1));
-  }
-
   /// Calls f(e, first, rows of x) for every chunk of tokens and expert, chunks outermost.
   void each_chunk(const Tensor& x, const std::function<void(int64_t e, int64_t first, const Tensor& rows)>& f) const {
-    const int64_t T = x.shape(0), n = tokens_at_once(x);
+    const int64_t T = x.shape(0), n = tokens_of_chunk(experts, x, chunk_bytes);
     for (int64_t first = 0; first < T; first += n) {
       const Tensor rows = n >= T ? x : some_rows(x, first, std::min(n, T - first));
       for (int64_t e = 0; e < experts.experts(); ++e) f(e, first, rows);
@@ -93,11 +84,10 @@ struct LocalAnswers {
   }
 
   /// Gradients of the experts, and dx [n, D] where it is wanted, from dscores [n, e].
-  struct Into {
-    Tensor up, down, up_bias, down_bias;  // to be added to; empty where nobody wants them
-    Tensor x;                             // to be written
-  };
-  void backward(const Tensor& x, const Tensor& dscores, const Into& into) const {
+  void backward(const AnswerGradients& into, const Tensor& dscores, const Tensor& x) const {
+    run<LocalAnswerSlopes>(x.device(), into, dscores, x, experts, score, chunk_bytes);
+  }
+  void backward_in_steps(const AnswerGradients& into, const Tensor& dscores, const Tensor& x) const {
     const int64_t E = experts.experts();
     Tensor sum;  // of the experts' dx for the tokens of a chunk, rounded once
     each_chunk(x, [&](int64_t e, int64_t first, const Tensor& rows) {
@@ -173,16 +163,16 @@ Tensor answer_scores_of_all(const Tensor& x, const LocalAnswers& local, Communic
 }
 
 /// Adds to the experts' gradients and returns dx, empty where it is not wanted.
-Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswers& local, LocalAnswers::Into into,
+Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswers& local, AnswerGradients into,
                        bool wants_x, Communicator& comm) {
   const auto with_x = [&](const Tensor& tokens) {
-    LocalAnswers::Into all = into;
+    AnswerGradients all = into;
     if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype(), x.device());
     return all;
   };
   if (comm.size() == 1) {
-    const LocalAnswers::Into all = with_x(x);
-    local.backward(x, dscores, all);
+    const AnswerGradients all = with_x(x);
+    local.backward(all, dscores, x);
     return all.x;
   }
   const int64_t T = x.shape(0), each = local.experts.experts();
@@ -194,10 +184,10 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
   int64_t first = 0;
   for (int r = 0; r < comm.size(); ++r) {
     const Tensor there = tokens_of(r, x, tokens, comm);
-    const LocalAnswers::Into all = with_x(there);
+    const AnswerGradients all = with_x(there);
     const int64_t n = tokens[size_t(r)];
     const Tensor part = some_rows(arrived, first, n);
-    local.backward(there, part, all);
+    local.backward(all, part, there);
     comm.all_reduce(all.x);
     if (r == comm.rank()) dx = all.x;
     first += n;
@@ -207,35 +197,20 @@ Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswer
 
 }  // namespace
 
+int64_t tokens_of_chunk(const ExpertGroup& experts, const Tensor& x, int64_t chunk_bytes) {
+  const int64_t D = x.shape(1), F = experts.hidden(), before = experts.up.value.shape(1);
+  const int64_t each = size_of(x.dtype()) * (D + before + F + D);
+  return std::clamp<int64_t>(chunk_bytes / each, 1, std::max<int64_t>(x.shape(0), 1));
+}
+
 void LocalAnswerScores::in_steps(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
                                  int64_t chunk_bytes) {
   LocalAnswers{experts, score, chunk_bytes}.scores_in_steps(scores, x);
 }
 
-void LocalAnswerScores::cpu(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
-                            int64_t) {
-  const int64_t n = x.shape(0), E = experts.experts();
-  const int64_t fair = std::clamp<int64_t>(n * E / (12 * threads()), 64, 256);
-  const cpu::Pieces blocks = cpu::Pieces::of(n, fair);
-  const Tensor &up = experts.up, &down = experts.down, &up_bias = experts.up_bias, &down_bias = experts.down_bias;
-  cpu::with_expert_rows(x.dtype(), up, down, up_bias, down_bias, experts.activation,
-                        [&]<class T, class P>(const cpu::ExpertRows<T, P>& rows) {
-                          using cpu::Scratch, cpu::scratch;
-                          parallel_tasks(E * blocks.count, [&](int64_t task) {
-                            const int64_t e = task / blocks.count, i = task % blocks.count, first = blocks.begin(i),
-                                          m = blocks.size(i);
-                            P* const left = scratch<P>(Scratch::left, rows.gemm.left_size(m, rows.D));
-                            rows.gemm.pack_left(left, m, rows.D, cpu::matrix(x).from(first, 0));
-                            T* const answers = scratch<T>(Scratch::rows, m * rows.D);
-                            rows.answer(answers, left, m, e, [&](int64_t, int64_t columns) {
-                              return typename cpu::ExpertRows<T, P>::Before{
-                                  scratch<T>(Scratch::before, 2 * m * columns), 2 * columns, columns};
-                            });
-                            for (int64_t j = 0; j < m; ++j)
-                              scores.data<Accumulator<T>>()[size_t((first + j) * E + e)] =
-                                  AnswerScores::of_row(answers + j * rows.D, rows.D, score);
-                          });
-                        });
+void LocalAnswerSlopes::in_steps(const AnswerGradients& into, const Tensor& dscores, const Tensor& x,
+                                 const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes) {
+  LocalAnswers{experts, score, chunk_bytes}.backward_in_steps(into, dscores, x);
 }
 
 void MatrixPart::Take::cpu(const Tensor& part, const Tensor& whole, int64_t row, int64_t column) {
@@ -282,7 +257,7 @@ Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScor
                     }
                     return made.emplace_back(&p, Tensor(p.shape(), p.dtype(), p.device()).zero()).second;
                   };
-                  const LocalAnswers::Into into{
+                  const AnswerGradients into{
                       place(experts.up), place(experts.down), place(experts.up_bias), place(experts.down_bias), {}};
                   const Tensor dx = backward_of_all(x, dscores, {experts, score, chunk_bytes}, into, g.wants(x), comm);
                   for (const auto& [p, gradient] : made) g.add(*p, gradient);

@@ -32,6 +32,11 @@ void LocalAnswerScores::cuda(const Tensor& scores, const Tensor& x, const Expert
   in_steps(scores, x, experts, score, chunk_bytes);
 }
 
+void LocalAnswerSlopes::cuda(const AnswerGradients& into, const Tensor& dscores, const Tensor& x,
+                             const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes) {
+  in_steps(into, dscores, x, experts, score, chunk_bytes);
+}
+
 void MatrixPart::Take::cuda(const Tensor& part, const Tensor& whole, int64_t row, int64_t column) {
   cuda::visit(part.dtype(), [&]<class P>() {
     cuda::visit(whole.dtype(), [&]<class W>() {

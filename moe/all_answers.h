@@ -24,6 +24,25 @@ struct LocalAnswerScores {
                        int64_t chunk_bytes);
 };
 
+/// Where gradients go that are wanted: those of one rank's experts are added, that of x [n, D] is written.
+struct AnswerGradients {
+  Tensor up, down, up_bias, down_bias, x;
+};
+
+/// The gradients from dscores [n, e]; the answers are made again. Kernels as for the scores, `chunk_bytes` on every
+/// device.
+struct LocalAnswerSlopes {
+  static void cpu(const AnswerGradients& into, const Tensor& dscores, const Tensor& x, const ExpertGroup& experts,
+                  AnswerScore score, int64_t chunk_bytes);
+  static void cuda(const AnswerGradients& into, const Tensor& dscores, const Tensor& x, const ExpertGroup& experts,
+                   AnswerScore score, int64_t chunk_bytes);
+  static void in_steps(const AnswerGradients& into, const Tensor& dscores, const Tensor& x, const ExpertGroup& experts,
+                       AnswerScore score, int64_t chunk_bytes);
+};
+
+/// How many tokens' inner activations and answers by one expert are at most `chunk_bytes`; at least one.
+int64_t tokens_of_chunk(const ExpertGroup& experts, const Tensor& x, int64_t chunk_bytes);
+
 /// The part [n, m] of a matrix that starts at (row, column), in a tensor of its own, and back; floats are rounded to
 /// the dtype they go to.
 struct MatrixPart {

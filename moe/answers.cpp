@@ -67,6 +67,16 @@ template float AnswerScores::of_row(const float*, int64_t, AnswerScore);
 template float AnswerScores::of_row(const bf16*, int64_t, AnswerScore);
 template double AnswerScores::of_row(const double*, int64_t, AnswerScore);
 
+template <class T>
+void AnswerScores::slopes_of_row(T* danswer, const T* answer, Accumulator<T> dscore, int64_t D, AnswerScore score) {
+  using A = Accumulator<T>;
+  const A sum = score == AnswerScore::l2_norm ? sum_of<A>(answer, D, score) : A(0);
+  slopes_of(danswer, answer, dscore / divisor(sum, D, score), D, score);
+}
+template void AnswerScores::slopes_of_row(float*, const float*, float, int64_t, AnswerScore);
+template void AnswerScores::slopes_of_row(bf16*, const bf16*, float, int64_t, AnswerScore);
+template void AnswerScores::slopes_of_row(double*, const double*, double, int64_t, AnswerScore);
+
 void AnswerScores::Forward::cpu(const Tensor& scores, const Tensor& rows, AnswerScore score) {
   const int64_t D = rows.shape(1);
   visit_float(rows.dtype(), [&]<class T>() {
@@ -85,11 +95,8 @@ void AnswerScores::Backward::cpu(const Tensor& drows, const Tensor& dscores, con
     const T* const o = rows.data<const T>().data();
     T* const out = drows.data<T>().data();
     parallel_ranges(rows.shape(0), kRows, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        const A sum = score == AnswerScore::l2_norm ? sum_of<A>(o + n * D, D, score) : A(0);
-        const A each = dscores.data<const A>()[size_t(n)] / divisor(sum, D, score);
-        slopes_of(out + n * D, o + n * D, each, D, score);
-      }
+      for (int64_t n = begin; n < end; ++n)
+        slopes_of_row(out + n * D, o + n * D, dscores.data<const A>()[size_t(n)], D, score);
     });
   });
 }

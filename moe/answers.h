@@ -65,6 +65,9 @@ struct AnswerScores {
   /// The score of one row, on the CPU.
   template <class T>
   static Accumulator<T> of_row(const T* answer, int64_t D, AnswerScore score);
+  /// Its gradient from that of the score, on the CPU; danswer may be answer.
+  template <class T>
+  static void slopes_of_row(T* danswer, const T* answer, Accumulator<T> dscore, int64_t D, AnswerScore score);
 
   struct Forward {
     static void cpu(const Tensor& scores, const Tensor& rows, AnswerScore score);

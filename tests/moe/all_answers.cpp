@@ -63,6 +63,38 @@ TEST_CASE("all_answers: the same bits for any chunk, in every precision, also as
   }
 }
 
+TEST_CASE("all_answers: the kernels fused for a CPU give the bits of the steps") {
+  const auto self = make_self_communicator();
+  const int64_t n = 300;
+  for (const Precision precision : {Precision::f64(), Precision::fp32(), Precision::bf16()})
+    for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
+      for (const std::string& name : answer_score_names())
+        for (int64_t bytes : {int64_t(20'000), int64_t(1) << 20}) {
+          CAPTURE(name);
+          CAPTURE(int(activation));
+          CAPTURE(int(precision.compute));
+          const ExpertGroup experts = experts_of(*self, activation, precision);
+          const AnswerScore score = answer_score_named(name);
+          const Tensor x = random({n, kWidth}, 2, 1, precision.compute);
+          const Tensor dscores = random({n, kExperts}, 5, 1, accumulator_dtype(precision.compute));
+          const auto both = [&](auto&& scores_of, auto&& slopes_of) {
+            const Tensor scores({n, kExperts}, dscores.dtype());
+            scores_of(scores, x, experts, score, bytes);
+            const auto zeros = [&](const Parameter& p) { return Tensor(p.value.shape(), dscores.dtype()).zero(); };
+            const AnswerGradients into{zeros(experts.up), zeros(experts.down), zeros(experts.up_bias),
+                                       zeros(experts.down_bias), Tensor(x.shape(), x.dtype())};
+            slopes_of(into, dscores, x, experts, score, bytes);
+            return std::vector<Tensor>{scores, into.up, into.down, into.up_bias, into.down_bias, into.x};
+          };
+          const auto fused = both(LocalAnswerScores::cpu, LocalAnswerSlopes::cpu),
+                     steps = both(LocalAnswerScores::in_steps, LocalAnswerSlopes::in_steps);
+          for (size_t i = 0; i < fused.size(); ++i) {
+            CAPTURE(i);
+            CHECK(identical(fused[i], steps[i]));
+          }
+        }
+}
+
 TEST_CASE("all_answers: gradients agree with finite differences for any chunk, and are absent unless asked for") {
   const auto self = make_self_communicator();
   const Tensor direction = random({kTokens, kExperts}, 5);

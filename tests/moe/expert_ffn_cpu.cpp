@@ -39,9 +39,11 @@ Parameter parameter(const Tensor& values, Precision precision, Device device = {
   return p;
 }
 
+enum class Op { weighed, answers };
+
 /// The op, or the same in steps.
-Result run(int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias, Precision precision,
-           bool in_steps) {
+Result run(Op op, int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias,
+           Precision precision, bool in_steps) {
   ExpertGroup experts(experts_total, kWidth, kHidden, activation, bias, precision, 1, 1);
   fill_parameters(experts, 23);
   const RandomPairs pairs = random_pairs(tokens, experts_total, 29, spare);
@@ -49,19 +51,21 @@ Result run(int64_t tokens, int64_t experts_total, int64_t spare, Activation acti
   Parameter x = parameter(random({tokens, kWidth}, 1), precision);
   Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision));
   return differentiate(experts, x, weight, [&](const Tensor& in, const Tensor& w) {
-    if (!in_steps) return expert_ffn(in, plan, w, experts);
+    const bool weighed = op == Op::weighed;
+    if (!in_steps) return weighed ? expert_ffn(in, plan, w, experts) : expert_answers(in, plan, experts);
     const ExpertFfn::Operands operands{.x = in,
                                        .plan = plan,
-                                       .weight = w,
+                                       .weight = weighed ? w : Tensor(),
                                        .up = experts.up,
                                        .down = experts.down,
                                        .up_bias = experts.up_bias,
                                        .down_bias = experts.down_bias,
                                        .activation = activation,
                                        .before = Tensor({pairs.expert.size(), experts.up.value.shape(1)}, in.dtype())};
-    Tensor y(in.shape(), in.dtype());
+    Tensor y(weighed ? in.shape() : Shape{pairs.expert.size(), kWidth}, in.dtype());
     ExpertFfn::forward_in_steps(y, operands);
-    return record("in steps", {&in, &w, &operands.up, &operands.down, &operands.up_bias, &operands.down_bias}, y,
+    return record("in steps",
+                  {&in, &operands.weight, &operands.up, &operands.down, &operands.up_bias, &operands.down_bias}, y,
                   [operands](Gradients& g, const Tensor& dy) { ExpertFfn::backward_in_steps(g, dy, operands); });
   });
 }
@@ -69,16 +73,22 @@ Result run(int64_t tokens, int64_t experts_total, int64_t spare, Activation acti
 }  // namespace
 
 TEST_CASE("expert_ffn: the kernels fused for a CPU give the bits of the steps") {
-  for (const Precision precision : {Precision::f64(), Precision::fp32(), Precision::bf16()})
+  for (const auto& [op, precision] : {std::pair{Op::weighed, Precision::f64()},
+                                      {Op::weighed, Precision::fp32()},
+                                      {Op::weighed, Precision::bf16()},
+                                      {Op::answers, Precision::f64()},
+                                      {Op::answers, Precision::fp32()},
+                                      {Op::answers, Precision::bf16()}})
     for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
       for (const bool bias : {false, true})
         for (const auto& [tokens, experts, spare] : {std::tuple{13, 4, 0}, {700, 3, 9}}) {
+          CAPTURE(int(op));
           CAPTURE(int(precision.compute));
           CAPTURE(int(activation));
           CAPTURE(bias);
           CAPTURE(tokens);
-          const Result fused = run(tokens, experts, spare, activation, bias, precision, false),
-                       steps = run(tokens, experts, spare, activation, bias, precision, true);
+          const Result fused = run(op, tokens, experts, spare, activation, bias, precision, false),
+                       steps = run(op, tokens, experts, spare, activation, bias, precision, true);
           CHECK(identical(fused.y, steps.y));
           for (size_t i = 0; i < steps.gradients.size(); ++i) {
             CAPTURE(i);
