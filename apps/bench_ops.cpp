@@ -80,7 +80,7 @@ void add_attention(BenchCases& cases, const BenchOptions& o, bool gpu) {
   for (const auto [B, L, H, d] : all) {
     const OpInput heads{{B * L, H, d}, false, o.dtype};
     add_op(cases, o, "attention", fmt::format("{} x {}, {} heads of {}", B, L, H, d), 2.0 * double(B * L * L * H * d),
-           2, bytes_of(heads), {heads, heads, heads}, [B = B, L = L, device = o.device] {
+           2, bytes_of(heads), {heads, heads, heads}, [=, device = o.device] {
              const Tensor offsets = even_offsets(B * L, B, device);
              return [offsets](const auto& v) { return attention(v[0], v[1], v[2], offsets, offsets); };
            });
@@ -141,7 +141,7 @@ void add_losses(BenchCases& cases, const BenchOptions& o, bool gpu) {
                                           : std::vector<Loss>{{1024, 768, 8192}, {2048, 256, 257}};
   for (const auto [T, D, V] : losses)
     add_op(cases, o, "linear_cross_entropy", fmt::format("[{}, {}], {} words", T, D, V), 2.0 * double(T * D * V), 2, 4,
-           {{{T, D}, false, o.dtype}, {{V, D}, true, o.dtype, 0.02}}, [T = T, V = V, device = o.device] {
+           {{{T, D}, false, o.dtype}, {{V, D}, true, o.dtype, 0.02}}, [=, device = o.device] {
              std::vector<int32_t> target;
              for (int64_t t = 0; t < T; ++t) target.push_back(int32_t(t * 7919 % V));
              const Tensor wanted = on_device(tensor_of(target), device);
