@@ -13,8 +13,8 @@ namespace agon {
 
 namespace {
 
-constexpr int64_t kTokens = 64;    // of a task
-constexpr int32_t kInserted = 32;  // of a token, sorted one by one
+constexpr int64_t kTokens = 64;   // of a task
+constexpr size_t kInserted = 32;  // of a token, sorted one by one
 
 Tensor no_pairs(const Tensor& scores) {
   const Tensor chosen(scores.shape(), DType::u8, scores.device());
@@ -209,19 +209,26 @@ void ChosenPairs::Experts::cpu(const Tensor& expert, const Tensor& offsets, cons
   const auto offset = offsets.data<const int32_t>();
   visit_accumulator(scores.dtype(), [&]<class S>() {
     parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
+      std::vector<int32_t> found(size_t(E) + 1);
       for (int64_t t = begin; t < end; ++t) {
         const S* const score = scores.data<const S>().data() + t * E;
         const auto better = [&](int32_t a, int32_t b) { return score[a] > score[b]; };
-        int32_t *const first = expert.data<int32_t>().data() + offset[size_t(t)], *last = first;
-        const bool few = offset[size_t(t) + 1] - offset[size_t(t)] <= kInserted;
+        size_t n = 0;
         for (int64_t e = 0; e < E; ++e) {
-          if (!from[t * E + e]) continue;
-          int32_t* at = last++;
-          if (few)
-            for (; at > first && better(int32_t(e), at[-1]); --at) *at = at[-1];
-          *at = int32_t(e);
+          found[n] = int32_t(e);
+          n += from[t * E + e];
         }
-        if (!few) std::stable_sort(first, last, better);
+        int32_t* const to = expert.data<int32_t>().data() + offset[size_t(t)];
+        if (n > kInserted) {
+          std::copy_n(found.begin(), n, to);
+          std::stable_sort(to, to + n, better);
+          continue;
+        }
+        for (size_t i = 0; i < n; ++i) {
+          size_t at = i;
+          for (; at > 0 && better(found[i], to[at - 1]); --at) to[at] = to[at - 1];
+          to[at] = found[i];
+        }
       }
     });
   });
