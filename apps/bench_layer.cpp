@@ -175,7 +175,8 @@ BenchCases layer_cases(const BenchOptions& o) {
     for (const LayerVariant& v : kVariants)
       if (o.all || (v.always && !(v.compete && long_contest))) cases.push_back(layer_case(s, v, o));
     for (const LayerVariant& v : kVariants)
-      if (!v.compete && v.routing == Routing::learned && (o.all || v.strategy == std::string("token_choice")))
+      if (!v.compete && v.routing == Routing::learned &&
+          (o.all || v.strategy == std::string("token_choice") || s.name == std::string("S4")))
         cases.push_back(selection_case(s, v, o));
   }
   if (o.device.kind == Device::cuda && !o.tiny)

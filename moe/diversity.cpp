@@ -7,38 +7,43 @@
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "moe/ordered_sum.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
 namespace {
 
-/// The rows of one token as unit vectors, and the norms they were divided by.
-template <class A>
-struct UnitRows {
-  std::vector<std::vector<A>> u;
-  std::vector<A> norm;
-  std::vector<int64_t> row;
+/// The rows of one token after the other: where they are, and their norms.
+template <class T>
+class RowsOfToken {
+ public:
+  using A = Accumulator<T>;
 
-  UnitRows(const Tensor& rows, const Plan& plan, int64_t t) {
-    const auto offset = plan.token_offsets.data<const int32_t>(), row_of = plan.row_of_pair.data<const int32_t>();
-    const int64_t D = rows.shape(1);
-    visit_float(rows.dtype(), [&]<class T>() {
-      for (auto i = size_t(offset[size_t(t)]); i < size_t(offset[size_t(t) + 1]); ++i) {
-        const T* const o = rows.data<const T>().data() + row_of[i] * D;
-        A squares = 0;
-        for (int64_t d = 0; d < D; ++d) squares += A(o[d]) * A(o[d]);
-        norm.push_back(std::max(std::sqrt(squares), A(1e-12)));
-        auto& unit = u.emplace_back(static_cast<size_t>(D));
-        for (int64_t d = 0; d < D; ++d) unit[size_t(d)] = A(o[d]) / norm.back();
-        row.push_back(row_of[i]);
-      }
-    });
+  RowsOfToken(const Tensor& rows, const Plan& plan)
+      : rows_(rows.data<const T>().data()),
+        D_(rows.shape(1)),
+        offset_(plan.token_offsets.data<const int32_t>()),
+        row_of_(plan.row_of_pair.data<const int32_t>()) {}
+
+  void take(int64_t t) {
+    row.clear();
+    norm.clear();
+    for (auto i = size_t(offset_[size_t(t)]); i < size_t(offset_[size_t(t) + 1]); ++i) {
+      row.push_back(rows_ + row_of_[i] * D_);
+      norm.push_back(std::max(std::sqrt(dot(row.back(), row.back())), A(1e-12)));
+    }
   }
-  A dot(size_t i, size_t j) const {
-    A sum = 0;
-    for (size_t d = 0; d < u[i].size(); ++d) sum += u[i][d] * u[j][d];
-    return sum;
-  }
+  A cosine(size_t i, size_t j) const { return dot(row[i], row[j]) / (norm[i] * norm[j]); }
+
+  std::vector<const T*> row;
+  std::vector<A> norm;
+
+ private:
+  A dot(const T* a, const T* b) const { return cpu::row_kernels<T>().dot(a, b, D_); }
+
+  const T* rows_;
+  int64_t D_;
+  std::span<const int32_t> offset_, row_of_;
 };
 
 /// What each token's mean cosine counts: T_g / (T C_g) in a group with C_g tokens that have at least two rows.
@@ -59,15 +64,16 @@ std::vector<double> weight_of_tokens(const Plan& plan, const Tensor& scope_offse
 
 void Diversity::Forward::cpu(const Tensor& loss, const Tensor& rows, const Plan& plan, const Tensor& scope_offsets) {
   const std::vector<double> weight = weight_of_tokens(plan, scope_offsets);
-  visit_accumulator(accumulator_dtype(rows.dtype()), [&]<class A>() {
+  visit_float(rows.dtype(), [&]<class T>() {
     fill(loss, ordered_sum(plan.token_offsets.size() - 1, [&](int64_t begin, int64_t end) {
            double sum = 0;
+           RowsOfToken<T> of(rows, plan);
            for (int64_t t = begin; t < end; ++t) {
-             const UnitRows<A> rows_of(rows, plan, t);
-             const size_t n = rows_of.u.size();
+             of.take(t);
+             const size_t n = of.row.size();
              double cosines = 0;
              for (size_t i = 0; i < n; ++i)
-               for (size_t j = i + 1; j < n; ++j) cosines += 2 * double(rows_of.dot(i, j));
+               for (size_t j = i + 1; j < n; ++j) cosines += 2 * double(of.cosine(i, j));
              if (n >= 2) sum += weight[size_t(t)] * cosines / double(n * (n - 1));
            }
            return sum;
@@ -83,23 +89,26 @@ void Diversity::Backward::cpu(const Tensor& drows, const Tensor& dy, const Tenso
   drows.zero();
   visit_float(rows.dtype(), [&]<class T>() {
     using A = Accumulator<T>;
+    const T* const first = rows.data<const T>().data();
     parallel_ranges(plan.token_offsets.size() - 1, 32, [&](int64_t begin, int64_t end) {
-      std::vector<A> others(static_cast<size_t>(D));
+      RowsOfToken<T> of(rows, plan);
+      std::vector<A> share;  // of each row in the gradient of one
       for (int64_t t = begin; t < end; ++t) {
-        const UnitRows<A> of(rows, plan, t);
-        const size_t n = of.u.size();
+        of.take(t);
+        const size_t n = of.row.size();
         if (n < 2) continue;
         const A each = A(2 * slope * weight[size_t(t)] / double(n * (n - 1)));
+        share.resize(n);
         for (size_t i = 0; i < n; ++i) {
-          std::ranges::fill(others, A(0));
           A along = 0;
           for (size_t j = 0; j < n; ++j) {
             if (j == i) continue;
-            for (size_t d = 0; d < others.size(); ++d) others[d] += of.u[j][d];
-            along += of.dot(i, j);
+            share[j] = each / (of.norm[i] * of.norm[j]);
+            along += of.cosine(i, j);
           }
-          T* const to = drows.data<T>().data() + of.row[i] * D;
-          for (size_t d = 0; d < others.size(); ++d) to[d] = T(each * (others[d] - of.u[i][d] * along) / of.norm[i]);
+          share[i] = -each * along / (of.norm[i] * of.norm[i]);
+          cpu::row_kernels<T>().weighted_sum(drows.data<T>().data() + (of.row[i] - first), of.row.data(), share.data(),
+                                             int64_t(n), D);
         }
       }
     });

@@ -69,26 +69,30 @@ void ExpertFfn::forward_in_steps(const Tensor& y, const Operands& o) {
   run<Dispatch::Permute>(at, rows, o.x, o.plan);
   run<GroupedLinear::Forward>(at, o.before, rows, o.up, o.plan.offsets, o.up_bias);
   activate(hidden, o.before, o.activation);
-  run<GroupedLinear::Forward>(at, rows, hidden, o.down, o.plan.offsets, o.down_bias);
-  run<Dispatch::Combine>(at, y, rows, o.weight, o.plan);
+  run<GroupedLinear::Forward>(at, o.weight ? rows : y, hidden, o.down, o.plan.offsets, o.down_bias);
+  if (o.weight) run<Dispatch::Combine>(at, y, rows, o.weight, o.plan);
 }
 
 void ExpertFfn::backward_in_steps(Gradients& g, const Tensor& dy, const Operands& o) {
   const Device at = o.x.device();
   const Tensor& offsets = o.plan.offsets;
   const Tensor rows({o.before.shape(0), o.x.shape(1)}, o.x.dtype(), at);  // of dy, then of x, then of dx
-  run<Dispatch::Permute>(at, rows, dy, o.plan);
+  const Tensor& slopes = o.weight ? rows : dy;                            // of the answers
+  if (o.weight) run<Dispatch::Permute>(at, rows, dy, o.plan);
   const Tensor dhidden({o.before.shape(0), o.down.shape(2)}, o.x.dtype(), at);
-  run<GroupedLinear::Input>(at, dhidden, rows, o.down, offsets);
+  run<GroupedLinear::Input>(at, dhidden, slopes, o.down, offsets);
   {
-    const Tensor hidden(dhidden.shape(), o.x.dtype(), at), dweight(o.weight.shape(), o.weight.dtype(), at);
+    const Tensor hidden(dhidden.shape(), o.x.dtype(), at);
     activate(hidden, o.before, o.activation);
-    run<Weigh>(at, dweight, dhidden, rows, hidden, o.weight, o.down_bias, o.plan);
-    g.add(o.weight, dweight);
+    if (o.weight) {
+      const Tensor dweight(o.weight.shape(), o.weight.dtype(), at);
+      run<Weigh>(at, dweight, dhidden, rows, hidden, o.weight, o.down_bias, o.plan);
+      g.add(o.weight, dweight);
+    }
     give_gradient(g, o.down,
-                  [&](const Tensor& d, bool add) { run<GroupedLinear::Weight>(at, d, add, rows, hidden, offsets); });
+                  [&](const Tensor& d, bool add) { run<GroupedLinear::Weight>(at, d, add, slopes, hidden, offsets); });
     give_gradient(g, o.down_bias,
-                  [&](const Tensor& d, bool add) { run<GroupedLinear::Bias>(at, d, add, rows, offsets); });
+                  [&](const Tensor& d, bool add) { run<GroupedLinear::Bias>(at, d, add, slopes, offsets); });
   }
   activate_backward(o.before, dhidden, o.activation);
   run<Dispatch::Permute>(at, rows, o.x, o.plan);
@@ -103,17 +107,17 @@ void ExpertFfn::backward_in_steps(Gradients& g, const Tensor& dy, const Operands
   g.add(o.x, dx);
 }
 
-Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const ExpertGroup& experts) {
-  const int64_t N = plan.pair_of_row.size();
-  const Tensor& up = experts.up;
-  check(x.shape() == Shape{plan.token_offsets.size() - 1, up.shape(2)}, "expert_ffn: x ", x.shape(), ", expected ",
-        Shape{plan.token_offsets.size() - 1, up.shape(2)});
-  check(plan.offsets.size() == experts.experts() + 1, "expert_ffn: a plan for ", plan.offsets.size() - 1,
-        " experts, there are ", experts.experts());
-  check(x.dtype() == up.dtype() && weight.shape() == Shape{N} && weight.dtype() == accumulator_dtype(x.dtype()),
-        "expert_ffn: x of ", x.dtype(), " and weight ", weight.shape(), " of ", weight.dtype(), ", expected ",
-        up.dtype(), " and ", Shape{N}, " of ", accumulator_dtype(x.dtype()));
+namespace {
 
+/// The op on y's shape, weighed or not.
+Tensor run_experts(const char* name, const Shape& shape, const Tensor& x, const Plan& plan, const Tensor& weight,
+                   const ExpertGroup& experts) {
+  const Tensor& up = experts.up;
+  check(x.shape() == Shape{plan.token_offsets.size() - 1, up.shape(2)}, name, ": x ", x.shape(), ", expected ",
+        Shape{plan.token_offsets.size() - 1, up.shape(2)});
+  check(plan.offsets.size() == experts.experts() + 1, name, ": a plan for ", plan.offsets.size() - 1,
+        " experts, there are ", experts.experts());
+  check(x.dtype() == up.dtype(), name, ": x of ", x.dtype(), ", expected ", up.dtype());
   const ExpertFfn::Operands operands{.x = x,
                                      .plan = plan,
                                      .weight = weight,
@@ -122,12 +126,25 @@ Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const
                                      .up_bias = experts.up_bias,
                                      .down_bias = experts.down_bias,
                                      .activation = experts.activation,
-                                     .before = Tensor({N, up.shape(1)}, x.dtype(), x.device())};
-  Tensor y(x.shape(), x.dtype(), x.device());
+                                     .before = Tensor({plan.pair_of_row.size(), up.shape(1)}, x.dtype(), x.device())};
+  Tensor y(shape, x.dtype(), x.device());
   run<ExpertFfn::Forward>(x.device(), y, operands);
   return record(
-      "expert_ffn", {&x, &weight, &up, &operands.down, &operands.up_bias, &operands.down_bias}, y,
+      name, {&x, &weight, &up, &operands.down, &operands.up_bias, &operands.down_bias}, y,
       [operands](Gradients& g, const Tensor& dy) { run<ExpertFfn::Backward>(operands.x.device(), g, dy, operands); });
+}
+
+}  // namespace
+
+Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const ExpertGroup& experts) {
+  const Shape pairs = plan.pair_of_row.shape();
+  check(weight.shape() == pairs && weight.dtype() == accumulator_dtype(x.dtype()), "expert_ffn: weight ",
+        weight.shape(), " of ", weight.dtype(), ", expected ", pairs, " of ", accumulator_dtype(x.dtype()));
+  return run_experts("expert_ffn", x.shape(), x, plan, weight, experts);
+}
+
+Tensor expert_answers(const Tensor& x, const Plan& plan, const ExpertGroup& experts) {
+  return run_experts("expert_answers", {plan.pair_of_row.size(), x.shape(-1)}, x, plan, {}, experts);
 }
 
 }  // namespace agon

@@ -13,8 +13,14 @@ class Gradients;
 /// <dA, A> on the activation's side, so that the experts' answers need not be kept.
 Tensor expert_ffn(const Tensor& x, const Plan& plan, const Tensor& weight, const ExpertGroup& experts);
 
+/// The answer of each pair's expert to its token, sorted as `plan` says: x [T, D] -> [N, D], rows past the last pair 0.
+/// The same, to the bit on a CPU, as experts(permute(x, plan), plan.offsets), as one op that keeps of all rows only
+/// what goes into the activation.
+Tensor expert_answers(const Tensor& x, const Plan& plan, const ExpertGroup& experts);
+
 struct ExpertFfn {
-  /// The op's inputs, and `before` [N, 2F or F], what goes into the activation of each row.
+  /// The op's inputs, and `before` [N, 2F or F], what goes into the activation of each row. Without a weight y is the
+  /// answers, [N, D].
   struct Operands {
     Tensor x;
     Plan plan;

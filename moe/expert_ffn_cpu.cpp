@@ -19,7 +19,14 @@ namespace {
 using Block = cpu::GroupBlock;
 using cpu::Scratch, cpu::scratch;
 
-/// The experts of the op and the rows that were sent to them.
+/// What a row of a product comes from: a matrix of the rows themselves, or one of tokens, gathered here, weighed or
+/// not.
+struct RowSource {
+  const Tensor& matrix;
+  enum Kind { rows, tokens, weighed_tokens } kind;
+};
+
+/// The experts of expert_ffn, or of expert_answers, and their rows.
 template <class T, class P>
 class RoutedRows {
  public:
@@ -28,25 +35,26 @@ class RoutedRows {
   RoutedRows(const cpu::ExpertRows<T, P>& experts, const ExpertFfn::Operands& o)
       : e_(experts), o_(o), D(e_.D), F(e_.F), B(e_.B) {}
 
-  /// The experts' answers [N, D].
+  /// The experts' answers [N, D], and `before`.
   void forward(const Tensor& answers, const Block& block) const {
     const int64_t m = block.rows();
     P* const left = scratch<P>(Scratch::left, e_.gemm.left_size(m, D));
-    e_.gemm.pack_left(left, m, D, gathered(o_.x, block, nullptr));
+    e_.gemm.pack_left(left, m, D, rows_of({o_.x, RowSource::tokens}, block));
     T* const before = before_row(block.begin);
     e_.answer(answers.data<T>().data() + block.begin * D, left, m, block.group, [&](int64_t f, int64_t) {
       return typename cpu::ExpertRows<T, P>::Before{before + f, B, F};
     });
   }
 
-  /// hidden [N, F] anew; dweight; `before` becomes its gradient, dx [N, D], where there is one, that of the rows.
+  /// hidden [N, F] anew; `before` becomes its gradient, dx [N, D], where there is one, that of the rows. dy: of the
+  /// weighed sums [T, D], then dweight is made too, or of the answers [N, D].
   void backward(const Tensor& hidden, const Tensor& dweight, const Tensor& dx, const Tensor& dy,
                 const Block& block) const {
     const int64_t m = block.rows();
     const auto pair = o_.plan.pair_of_row.data<const int32_t>();
-    const auto w = o_.weight.data<const A>();
+    const A* const weight = o_.weight ? o_.weight.data<const A>().data() : nullptr;
     const cpu::RowKernels<T>& rows = cpu::row_kernels<T>();
-    const cpu::ConstMatrix slopes = gathered(dy, block, nullptr);
+    const cpu::ConstMatrix slopes = rows_of({dy, weight ? RowSource::tokens : RowSource::rows}, block);
     P* const left = scratch<P>(Scratch::left, e_.gemm.left_size(m, std::max(D, cpu::GemmBlocks<P>::kDepth)));
     e_.gemm.pack_left(left, m, D, slopes);
     T* const dhidden = scratch<T>(Scratch::slopes, m * F);
@@ -56,15 +64,17 @@ class RoutedRows {
     for (int64_t i = 0; i < m; ++i) {
       const int64_t n = block.begin + i;
       const auto at = size_t(pair[size_t(n)]);
+      const A w = weight ? weight[at] : A(1);
       T *const before = before_row(n), *const h = hidden.data<T>().data() + n * F, *const dh = dhidden + i * F;
       A slope;
       if (o_.activation == Activation::swiglu) {
-        slope = rows.swiglu_weighed(h, before, before + F, dh, w[at], F);
+        slope = rows.swiglu_weighed(h, before, before + F, dh, w, F);
       } else {
         cpu::activate_row(o_.activation, h, before, before + F, F);
-        slope = rows.dot_scale(dh, dh, h, w[at], F);
+        slope = rows.dot_scale(dh, dh, h, w, F);
         cpu::activate_row_backward(o_.activation, before, before + F, dh, F);
       }
+      if (!weight) continue;
       if (o_.down_bias)
         slope += rows.dot(static_cast<const T*>(slopes.data) + i * D,
                           o_.down_bias.data<const T>().data() + block.group * D, D);
@@ -82,8 +92,7 @@ class RoutedRows {
   }
 
   /// A piece of d[expert] = [d +] slopesᵀ rows, over the expert's rows.
-  /// Either side is a matrix of the tokens (gathered here; the slopes weighed) or of the rows.
-  void weight_gradient(const Tensor& d, bool add, const Tensor& slopes, bool gather_slopes, const Tensor& rows,
+  void weight_gradient(const Tensor& d, bool add, const RowSource& slopes, const RowSource& rows,
                        const cpu::GroupPiece& piece) const {
     const auto [expert, row, m, column, n] = piece;
     const auto offset = o_.plan.offsets.data<const int32_t>();
@@ -91,6 +100,7 @@ class RoutedRows {
     if (count == 0 && add) return;
     const cpu::Pieces depths = cpu::Pieces::of((count + 1) / 2, kDepthOfRows / 2);
     visit_float(d.dtype(), [&]<class G>() {
+      check(!add || std::is_same_v<G, A>, "a gradient of ", d.dtype(), " cannot be added to");
       if constexpr (std::is_same_v<Accumulator<G>, A>)
         cpu::make_rounded<A>(
             d.data<G>().data() + (expert * d.shape(1) + row) * d.shape(2) + column, d.shape(2), m, n,
@@ -101,12 +111,9 @@ class RoutedRows {
                 const int64_t first = begin + 2 * depths.begin(p);
                 const Block block{expert, first, std::min(begin + count, begin + 2 * depths.begin(p + 1))};
                 P* const left = scratch<P>(Scratch::left, e_.gemm.left_size(m, block.rows()));
-                const cpu::ConstMatrix a = gather_slopes ? gathered(slopes, block, o_.weight.data<const A>().data())
-                                                         : cpu::matrix(slopes).from(first, 0);
-                e_.gemm.pack_left(left, m, block.rows(), a.from(0, row).transposed());
-                const cpu::ConstMatrix b =
-                    gather_slopes ? cpu::matrix(rows).from(first, 0) : gathered(rows, block, nullptr);
-                e_.gemm.multiply(left, m, n, block.rows(), b.from(0, column), to, stride, add || p > 0);
+                e_.gemm.pack_left(left, m, block.rows(), rows_of(slopes, block).from(0, row).transposed());
+                e_.gemm.multiply(left, m, n, block.rows(), rows_of(rows, block).from(0, column), to, stride,
+                                 add || p > 0);
               }
             });
     });
@@ -117,16 +124,18 @@ class RoutedRows {
 
   T* before_row(int64_t n) const { return o_.before.data<T>().data() + n * B; }
 
-  /// The tokens' rows of x, times their pairs' weights unless those are null.
-  cpu::ConstMatrix gathered(const Tensor& x, const Block& block, const A* weights) const {
-    const auto pair = o_.plan.pair_of_row.data<const int32_t>(), token = o_.plan.token_of_pair.data<const int32_t>();
+  /// [block's rows, D, or as wide as a matrix of rows]. One gathered matrix at a time.
+  cpu::ConstMatrix rows_of(const RowSource& from, const Block& block) const {
+    if (from.kind == RowSource::rows) return cpu::matrix(from.matrix).from(block.begin, 0);
+    const auto pair = o_.plan.pair_of_row.data<const int32_t>(),
+               token = o_.plan.token_of_pair.data<const int32_t>();
     T* const rows = scratch<T>(Scratch::rows, block.rows() * D);
-    const T* const from = x.data<const T>().data();
+    const T* const tokens = from.matrix.data<const T>().data();
     for (int64_t i = 0; i < block.rows(); ++i) {
       const auto at = size_t(pair[size_t(block.begin + i)]);
-      const T* const row = from + token[at] * D;
-      if (weights)
-        cpu::row_kernels<T>().scale(rows + i * D, row, weights[at], D);
+      const T* const row = tokens + token[at] * D;
+      if (from.kind == RowSource::weighed_tokens)
+        cpu::row_kernels<T>().scale(rows + i * D, row, o_.weight.data<const A>()[at], D);
       else
         std::memcpy(rows + i * D, row, size_t(D) * sizeof(T));
     }
@@ -148,44 +157,53 @@ void with_rows(const ExpertFfn::Operands& o, F&& f) {
 
 /// d[e] = [d +] the sum of each expert's slopesᵀ rows.
 template <class Rows>
-void weight_gradients(const Rows& routed, const Tensor& d, bool add, const Tensor& slopes, bool gather_slopes,
-                      const Tensor& rows) {
-  cpu::each_group_piece(d.shape(0), d.shape(1), d.shape(2), [&](const cpu::GroupPiece& piece) {
-    routed.weight_gradient(d, add, slopes, gather_slopes, rows, piece);
-  });
+void weight_gradients(const Rows& routed, const Tensor& d, bool add, const RowSource& slopes, const RowSource& rows) {
+  cpu::each_group_piece(d.shape(0), d.shape(1), d.shape(2),
+                        [&](const cpu::GroupPiece& piece) { routed.weight_gradient(d, add, slopes, rows, piece); });
+}
+
+/// The answers' gradients [N, D] from those of their weighed sums.
+Tensor weighed_slopes(const Tensor& dy, const ExpertFfn::Operands& o) {
+  const Tensor weighed({o.before.shape(0), o.x.shape(1)}, o.x.dtype()), unused(o.weight.shape(), o.weight.dtype());
+  Dispatch::CombineBackward::cpu(weighed, unused, dy, weighed, o.weight, o.plan);
+  return weighed;
 }
 
 }  // namespace
 
 void ExpertFfn::Forward::cpu(const Tensor& y, const Operands& o) {
   const std::vector<Block> blocks = cpu::group_blocks(o.plan.offsets, o.x.shape(1));
-  const Tensor answers({o.before.shape(0), o.x.shape(1)}, o.x.dtype());
+  const Tensor answers = o.weight ? Tensor({o.before.shape(0), o.x.shape(1)}, o.x.dtype()) : y;
   with_rows(o, [&](const auto& rows) {
     parallel_tasks(int64_t(blocks.size()), [&](int64_t i) { rows.forward(answers, blocks[size_t(i)]); });
   });
-  Dispatch::Combine::cpu(y, answers, o.weight, o.plan);
+  if (o.weight) return Dispatch::Combine::cpu(y, answers, o.weight, o.plan);
+  const int64_t used = o.plan.offsets.data<const int32_t>().back();
+  std::memset(cpu::output(y).from(used, 0).data, 0, size_t((y.shape(0) - used) * y.shape(1) * size_of(y.dtype())));
 }
 
 void ExpertFfn::Backward::cpu(Gradients& g, const Tensor& dy, const Operands& o) {
   const std::vector<Block> blocks = cpu::group_blocks(o.plan.offsets, o.x.shape(1));
   const int64_t N = o.before.shape(0);
-  const Tensor dweight(o.weight.shape(), o.weight.dtype());
+  const Tensor dweight = o.weight ? Tensor(o.weight.shape(), o.weight.dtype()).zero() : Tensor();
   const Tensor dx = g.wants(o.x) ? Tensor({N, o.x.shape(1)}, o.x.dtype()) : Tensor();
-  dweight.zero();
+  const RowSource slopes{dy, o.weight ? RowSource::weighed_tokens : RowSource::rows};
   with_rows(o, [&](const auto& rows) {
     {
       const Tensor hidden({N, o.down.shape(2)}, o.x.dtype());
       parallel_tasks(int64_t(blocks.size()),
                      [&](int64_t i) { rows.backward(hidden, dweight, dx, dy, blocks[size_t(i)]); });
-      g.add(o.weight, dweight);
-      give_gradient(g, o.down, [&](const Tensor& d, bool add) { weight_gradients(rows, d, add, dy, true, hidden); });
+      if (dweight) g.add(o.weight, dweight);
+      give_gradient(g, o.down, [&](const Tensor& d, bool add) {
+        weight_gradients(rows, d, add, slopes, {hidden, RowSource::rows});
+      });
     }
     give_gradient(g, o.down_bias, [&](const Tensor& d, bool add) {
-      const Tensor weighed({N, o.x.shape(1)}, o.x.dtype()), unused(o.weight.shape(), o.weight.dtype());
-      Dispatch::CombineBackward::cpu(weighed, unused, dy, weighed, o.weight, o.plan);
-      GroupedLinear::Bias::cpu(d, add, weighed, o.plan.offsets);
+      GroupedLinear::Bias::cpu(d, add, o.weight ? weighed_slopes(dy, o) : dy, o.plan.offsets);
     });
-    give_gradient(g, o.up, [&](const Tensor& d, bool add) { weight_gradients(rows, d, add, o.before, false, o.x); });
+    give_gradient(g, o.up, [&](const Tensor& d, bool add) {
+      weight_gradients(rows, d, add, {o.before, RowSource::rows}, {o.x, RowSource::tokens});
+    });
     give_gradient(g, o.up_bias,
                   [&](const Tensor& d, bool add) { GroupedLinear::Bias::cpu(d, add, o.before, o.plan.offsets); });
   });

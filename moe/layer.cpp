@@ -64,8 +64,7 @@ LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context, Decisio
     const Tensor part = in_part("experts", [&] { return expert_ffn(arrived, journey.plan(), weight, experts_); });
     y = in_part("dispatch", [&] { return journey.home(part); });
   } else {
-    const Tensor there = in_part("dispatch", [&] { return permute(arrived, journey.plan()); });
-    const Tensor answers = in_part("experts", [&] { return experts_(there, journey.plan().offsets); });
+    const Tensor answers = in_part("experts", [&] { return expert_answers(arrived, journey.plan(), experts_); });
     const Tensor rows = in_part("dispatch", [&] { return journey.rows_home(answers); });
     weighed = in_part("router", [&] { return router_->weigh(pairs, rows, plan, context); });
     y = in_part("dispatch", [&] { return combine(rows, weighed.weight, plan); });

@@ -9,6 +9,7 @@
 #include "moe/counts.h"
 #include "moe/ordered_sum.h"
 #include "moe/selection.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -72,13 +73,12 @@ void RouterZ::Forward::cpu(const Tensor& loss, const Tensor& logsumexp, const Te
   double mean = 0;
   visit_accumulator(logits.dtype(), [&]<class Z>() {
     const Z* const z = logits.data<const Z>().data();
+    const cpu::RowKernels<Z>& row = cpu::row_kernels<Z>();
     mean = ordered_sum(T, [&](int64_t begin, int64_t end) {
       double sum = 0;
       for (int64_t t = begin; t < end; ++t) {
-        const Z largest = *std::max_element(z + t * E, z + (t + 1) * E);
-        Z total = 0;
-        for (int64_t e = 0; e < E; ++e) total += std::exp(z[t * E + e] - largest);
-        const Z value = largest + std::log(total);
+        const Z largest = row.max(-std::numeric_limits<Z>::infinity(), z + t * E, Z(1), E);
+        const Z value = largest + std::log(row.exp_sum(z + t * E, largest, E));
         logsumexp.data<Z>()[size_t(t)] = value;
         sum += double(value) * double(value);
       }
@@ -98,8 +98,7 @@ void RouterZ::Backward::cpu(const Tensor& dz, const Tensor& dy, const Tensor& lo
     parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const Z lse = logsumexp.data<const Z>()[size_t(t)];
-        for (int64_t e = 0; e < E; ++e)
-          out[t * E + e] = Z(slope * 2 * double(lse) * double(std::exp(z[t * E + e] - lse)) / double(T));
+        cpu::row_kernels<Z>().exp_scaled(out + t * E, z + t * E, lse, Z(slope * 2 * double(lse) / double(T)), Z(1), E);
       }
     });
   });

@@ -1,17 +1,20 @@
 #include "moe/pool.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "core/copy.h"
 #include "core/parallel.h"
+#include "moe/cpu/nth_largest.h"
 
 namespace agon {
 
 namespace {
 
-constexpr int64_t kTokens = 64;  // of a task
+constexpr int64_t kTokens = 64;   // of a task
+constexpr size_t kInserted = 32;  // of a token, sorted one by one
 
 Tensor no_pairs(const Tensor& scores) {
   const Tensor chosen(scores.shape(), DType::u8, scores.device());
@@ -27,13 +30,61 @@ Selection selection_of(const Tensor& chosen, const Tensor& scores, int64_t most)
   return {expert, offsets};
 }
 
-/// Marks the n best of the pairs (flat indices t E + e).
+/// The n best of a pool: every score of at least `least`, and the first `some` of those that equal `tie`.
 template <class S>
-void mark_best(std::span<uint8_t> chosen, std::vector<int64_t>& pairs, const S* scores, int64_t n) {
-  const auto better = [&](int64_t a, int64_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; };
-  n = std::min(n, int64_t(pairs.size()));
-  if (n < int64_t(pairs.size())) std::nth_element(pairs.begin(), pairs.begin() + n, pairs.end(), better);
-  for (int64_t i = 0; i < n; ++i) chosen[size_t(pairs[size_t(i)])] = 1;
+struct Best {
+  S least, tie = 0;
+  int64_t some = 0;
+};
+
+template <class S>
+Best<S> best_of(std::vector<cpu::Key<S>>& keys, int64_t n) {
+  if (n <= 0) return {std::numeric_limits<S>::quiet_NaN()};
+  if (n >= int64_t(keys.size())) return {-std::numeric_limits<S>::infinity()};
+  const auto cut = cpu::nth_largest(keys, n);
+  if (cut.taken == cut.equal) return {cpu::value_of<S>(cut.key)};
+  return {cpu::value_of<S>(cut.key + 1), cpu::value_of<S>(cut.key), cut.taken};
+}
+
+template <class S>
+void mark_row(uint8_t* chosen, const S* scores, const S* least, int64_t experts) {
+  for (int64_t e = 0; e < experts; ++e) chosen[e] = scores[e] >= least[e];
+}
+
+/// A scope's tokens, ascending.
+std::span<const int32_t> tokens_of(const Scopes& scopes, int64_t s) {
+  const auto offset = scopes.offsets.data<const int32_t>();
+  return scopes.token.data<const int32_t>().subspan(size_t(offset[size_t(s)]),
+                                                    size_t(offset[size_t(s) + 1] - offset[size_t(s)]));
+}
+
+/// Marks the best of every scope: `best` [S, columns], of each expert or, with one column, of all together.
+template <class S>
+void mark(const Tensor& chosen, const Tensor& scores, const Scopes& scopes, const std::vector<Best<S>>& best,
+          int64_t columns) {
+  const int64_t E = scores.shape(1);
+  const S* const score = scores.data<const S>().data();
+  uint8_t* const to = chosen.data<uint8_t>().data();
+  std::vector<S> least(size_t(scopes.count() * E));
+  for (size_t i = 0; i < least.size(); ++i) least[i] = best[columns == 1 ? i / size_t(E) : i].least;
+  const auto token = scopes.token.data<const int32_t>(), offset = scopes.offsets.data<const int32_t>();
+  parallel_ranges(scores.shape(0), kTokens, [&](int64_t begin, int64_t end) {
+    auto s = size_t(std::ranges::upper_bound(offset, begin) - offset.begin() - 1);
+    for (int64_t i = begin; i < end; ++i) {
+      while (i >= offset[s + 1]) ++s;
+      const int64_t first = token[size_t(i)] * E;
+      mark_row(to + first, score + first, least.data() + int64_t(s) * E, E);
+    }
+  });
+  parallel_tasks(scopes.count() * columns, [&](int64_t task) {
+    const Best<S>& b = best[size_t(task)];
+    const int64_t first = columns == 1 ? 0 : task % columns, last = columns == 1 ? E : first + 1;
+    int64_t some = b.some;
+    if (some == 0) return;
+    for (const int32_t t : tokens_of(scopes, task / columns))
+      for (int64_t i = t * E + first; i < t * E + last && some > 0; ++i)
+        if (score[i] == b.tie) to[i] = 1, --some;
+  });
 }
 
 void check_budget(const Tensor& scores, const Scopes& scopes, double k) {
@@ -89,50 +140,65 @@ Selection select_from_pool(const Tensor& scores, Taker taker, double k, int64_t 
 }
 
 void MarkPerExpert::cpu(const Tensor& chosen, const Tensor& scores, const Scopes& scopes, const Tensor& budget) {
-  const int64_t E = scores.shape(1);
-  const auto token = scopes.token.data<const int32_t>(), offset = scopes.offsets.data<const int32_t>();
+  const int64_t E = scores.shape(1), width = std::clamp<int64_t>(E / 8, 1, 16), pieces = (E + width - 1) / width;
   const auto wanted = budget.data<const int32_t>();
   visit_accumulator(scores.dtype(), [&]<class S>() {
-    parallel_tasks(scopes.count() * E, [&](int64_t task) {
-      const auto s = size_t(task / E);
-      std::vector<int64_t> pairs;
-      for (auto i = size_t(offset[s]); i < size_t(offset[s + 1]); ++i) pairs.push_back(token[i] * E + task % E);
-      mark_best(chosen.data<uint8_t>(), pairs, scores.data<const S>().data(), wanted[s]);
+    const S* const score = scores.data<const S>().data();
+    std::vector<Best<S>> best(size_t(scopes.count() * E));
+    parallel_tasks(scopes.count() * pieces, [&](int64_t task) {  // neighbours share cache lines
+      const int64_t s = task / pieces, first = task % pieces * width, n = std::min(width, E - first);
+      const auto tokens = tokens_of(scopes, s);
+      std::vector<std::vector<cpu::Key<S>>> keys(size_t(n), std::vector<cpu::Key<S>>(tokens.size()));
+      for (size_t i = 0; i < tokens.size(); ++i)
+        for (int64_t e = 0; e < n; ++e) keys[size_t(e)][i] = cpu::key_of(score[tokens[i] * E + first + e]);
+      for (int64_t e = 0; e < n; ++e) best[size_t(s * E + first + e)] = best_of<S>(keys[size_t(e)], wanted[size_t(s)]);
     });
+    mark(chosen, scores, scopes, best, E);
   });
 }
 
 void MarkGlobal::cpu(const Tensor& chosen, const Tensor& scores, const Scopes& scopes, const Tensor& budget) {
   const int64_t E = scores.shape(1);
-  const auto token = scopes.token.data<const int32_t>(), offset = scopes.offsets.data<const int32_t>();
   const auto wanted = budget.data<const int32_t>();
   visit_accumulator(scores.dtype(), [&]<class S>() {
-    parallel_tasks(scopes.count(), [&](int64_t task) {
-      const auto s = size_t(task);
-      std::vector<int64_t> pairs;
-      for (auto i = size_t(offset[s]); i < size_t(offset[s + 1]); ++i)
-        for (int64_t e = 0; e < E; ++e) pairs.push_back(token[i] * E + e);
-      mark_best(chosen.data<uint8_t>(), pairs, scores.data<const S>().data(), wanted[s]);
+    const S* const score = scores.data<const S>().data();
+    std::vector<Best<S>> best(size_t(scopes.count()));
+    parallel_tasks(scopes.count(), [&](int64_t s) {  // one scope: the loops inside are parallel
+      const auto tokens = tokens_of(scopes, s);
+      std::vector<cpu::Key<S>> keys(tokens.size() * size_t(E));
+      parallel_ranges(int64_t(tokens.size()), kTokens, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+          for (int64_t e = 0; e < E; ++e) keys[size_t(i * E + e)] = cpu::key_of(score[tokens[size_t(i)] * E + e]);
+      });
+      best[size_t(s)] = best_of<S>(keys, wanted[size_t(s)]);
     });
+    mark(chosen, scores, scopes, best, 1);
   });
 }
 
 void MarkReaching::cpu(const Tensor& chosen, const Tensor& scores, const Tensor& threshold) {
-  const auto E = size_t(scores.shape(1));
-  const auto to = chosen.data<uint8_t>();
+  const int64_t E = scores.shape(1);
   visit_accumulator(scores.dtype(), [&]<class S>() {
-    const auto score = scores.data<const S>(), least = threshold.data<const S>();
-    for (size_t i = 0; i < to.size(); ++i) to[i] = score[i] >= least[least.size() == 1 ? 0 : i % E];
+    const auto given = threshold.data<const S>();
+    std::vector<S> least(size_t(E), given.empty() ? S(0) : given[0]);
+    if (given.size() == least.size()) std::ranges::copy(given, least.begin());
+    parallel_ranges(scores.shape(0), kTokens, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t)
+        mark_row(chosen.data<uint8_t>().data() + t * E, scores.data<const S>().data() + t * E, least.data(), E);
+    });
   });
 }
 
 void ChosenPairs::Offsets::cpu(int64_t& most, const Tensor& offsets, const Tensor& chosen) {
   const auto offset = offsets.data<int32_t>();
-  const auto from = chosen.data<const uint8_t>();
-  const auto E = size_t(chosen.shape(1));
+  const uint8_t* const from = chosen.data<const uint8_t>().data();
+  const int64_t T = chosen.shape(0), E = chosen.shape(1);
+  parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      offset[size_t(t) + 1] = std::accumulate(from + t * E, from + (t + 1) * E, int32_t(0));
+  });
   offset[0] = 0;
-  for (size_t t = 0; t + 1 < offset.size(); ++t)
-    offset[t + 1] = std::accumulate(from.begin() + ptrdiff_t(t * E), from.begin() + ptrdiff_t((t + 1) * E), offset[t]);
+  for (size_t t = 1; t < offset.size(); ++t) offset[t] += offset[t - 1];
   most = offset.back();
 }
 
@@ -142,13 +208,27 @@ void ChosenPairs::Experts::cpu(const Tensor& expert, const Tensor& offsets, cons
   const uint8_t* const from = chosen.data<const uint8_t>().data();
   const auto offset = offsets.data<const int32_t>();
   visit_accumulator(scores.dtype(), [&]<class S>() {
-    const S* const score = scores.data<const S>().data();
     parallel_ranges(T, kTokens, [&](int64_t begin, int64_t end) {
+      std::vector<int32_t> found(size_t(E) + 1);
       for (int64_t t = begin; t < end; ++t) {
-        auto first = expert.data<int32_t>().begin() + offset[size_t(t)], last = first;
-        for (int64_t e = 0; e < E; ++e)
-          if (from[t * E + e]) *last++ = int32_t(e);
-        std::stable_sort(first, last, [&](int32_t a, int32_t b) { return score[t * E + a] > score[t * E + b]; });
+        const S* const score = scores.data<const S>().data() + t * E;
+        const auto better = [&](int32_t a, int32_t b) { return score[a] > score[b]; };
+        size_t n = 0;
+        for (int64_t e = 0; e < E; ++e) {
+          found[n] = int32_t(e);
+          n += from[t * E + e];
+        }
+        int32_t* const to = expert.data<int32_t>().data() + offset[size_t(t)];
+        if (n > kInserted) {
+          std::copy_n(found.begin(), n, to);
+          std::stable_sort(to, to + n, better);
+          continue;
+        }
+        for (size_t i = 0; i < n; ++i) {
+          size_t at = i;
+          for (; at > 0 && better(found[i], to[at - 1]); --at) to[at] = to[at - 1];
+          to[at] = found[i];
+        }
       }
     });
   });

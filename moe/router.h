@@ -100,7 +100,7 @@ class Router {
   /// rows [N, D]: the experts' answers to the chosen pairs, sorted as `plan` says, on the tape; empty unless
   /// weighs_rows.
   virtual Weighed weigh(const Pairs& pairs, const Tensor& rows, const Plan& plan, const RouterContext& context) = 0;
-  /// Whether `weigh` needs the experts' rows in this context: such a layer runs the plain composition.
+  /// Whether `weigh` needs the experts' rows in this context: such a layer makes them before it sums.
   virtual bool weighs_rows(const RouterContext&) const { return false; }
   /// Parameters and named state.
   virtual void visit(const Visitor& v) = 0;

@@ -1,6 +1,7 @@
 #include "moe/selection.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -15,6 +16,7 @@ namespace agon {
 namespace {
 
 constexpr int64_t kTokens = 64;  // of a task
+constexpr int64_t kScores = 16384;
 
 // Clear keeps[i] for the pairs of the tokens [first, last) that their expert has no room for.
 
@@ -50,8 +52,14 @@ void check_scores(const Tensor& scores, const RouterContext& context, const char
   if (scores.device().kind != Device::cpu) return;
   visit_accumulator(scores.dtype(), [&]<class T>() {
     const auto s = scores.data<const T>();
+    std::atomic<bool> found = false;
+    parallel_ranges(int64_t(s.size()), kScores, [&](int64_t begin, int64_t end) {
+      int32_t unequal = 0;  // no way out in the middle, so that the loop can take many at once
+      for (auto i = size_t(begin); i < size_t(end); ++i) unequal |= s[i] != s[i];
+      if (unequal) found = true;
+    });
+    if (!found) return;
     const auto bad = std::ranges::find_if(s, [](T v) { return std::isnan(v); });
-    if (bad == s.end()) return;
     const int64_t at = bad - s.begin();
     throw Error(text(whose, " scores of layer ", context.layer, " at step ", context.step + 1,
                      " are NaN, first for token ", at / scores.shape(1), " and expert ", at % scores.shape(1)));

@@ -9,6 +9,7 @@
 #include "core/copy.h"
 #include "moe/counts.h"
 #include "moe/ordered_sum.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
 
@@ -59,20 +60,38 @@ double mean_entropy(const Tensor& probabilities) {
   });
 }
 
+/// The gap behind the k-th largest of row [E], 1 <= k < E.
+template <class P>
+double gap_behind(std::vector<P>& row, int64_t k) {
+  std::nth_element(row.begin(), row.begin() + k, row.end(), std::greater<>());
+  return double(*std::min_element(row.begin(), row.begin() + k) - row[size_t(k)]);
+}
+
 /// The sum over the tokens with 1 to E-1 chosen experts of the gap behind the last of them.
 double gaps(const Tensor& probabilities, std::span<const int32_t> offset) {
   const int64_t T = probabilities.shape(0), E = probabilities.shape(1);
+  const auto chosen = [&](int64_t t) { return int64_t(offset[size_t(t) + 1] - offset[size_t(t)]); };
   return visit_accumulator(probabilities.dtype(), [&]<class P>() {
     const P* const p = probabilities.data<const P>().data();
     return ordered_sum(T, [&](int64_t begin, int64_t end) {
       double sum = 0;
+      int64_t same = begin;  // tokens with as many experts as the first
+      while (same < end && chosen(same) == chosen(begin)) ++same;
+      if (const int64_t k = chosen(begin); same == end && k > 0 && k < E) {
+        std::vector<int32_t> best(size_t((end - begin) * (k + 1)));
+        std::vector<P> space(size_t(cpu::choice_space(E, k + 1)));
+        cpu::choice_kernels<P>().top_k(best.data(), p + begin * E, end - begin, E, k + 1, space.data());
+        for (int64_t t = begin; t < end; ++t) {
+          const int32_t* const last = best.data() + (t - begin) * (k + 1) + k;
+          sum += double(p[t * E + last[-1]] - p[t * E + last[0]]);
+        }
+        return sum;
+      }
       std::vector<P> row(static_cast<size_t>(E));
       for (int64_t t = begin; t < end; ++t) {
-        const int64_t k = offset[size_t(t) + 1] - offset[size_t(t)];
-        if (k == 0 || k == E) continue;
+        if (chosen(t) == 0 || chosen(t) == E) continue;
         std::copy_n(p + t * E, E, row.begin());
-        std::nth_element(row.begin(), row.begin() + k, row.end(), std::greater<>());
-        sum += double(*std::min_element(row.begin(), row.begin() + k) - row[size_t(k)]);
+        sum += gap_behind(row, chosen(t));
       }
       return sum;
     });

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <vector>
 
 #include "core/copy.h"
+#include "core/parallel.h"
+#include "moe/cpu/nth_largest.h"
 #include "ops/copy_part.h"
 
 namespace agon {
@@ -63,12 +64,13 @@ void NthLargest::cpu(const Tensor& at, const Tensor& all, int64_t n) {
   const auto rows = size_t(all.shape(0)), columns = size_t(all.shape(1));
   visit_accumulator(all.dtype(), [&]<class S>() {
     const auto from = all.data<const S>();
-    std::vector<S> values(rows);
-    for (size_t c = 0; c < columns; ++c) {
-      for (size_t r = 0; r < rows; ++r) values[r] = from[r * columns + c];
-      std::nth_element(values.begin(), values.begin() + ptrdiff_t(n - 1), values.end(), std::greater<>());
-      at.data<S>()[c] = values[size_t(n - 1)];
-    }
+    parallel_tasks(int64_t(columns), [&](int64_t c) {
+      std::vector<cpu::Key<S>> keys(rows);
+      parallel_ranges(int64_t(rows), 4096, [&](int64_t begin, int64_t end) {
+        for (auto r = size_t(begin); r < size_t(end); ++r) keys[r] = cpu::key_of(from[r * columns + size_t(c)]);
+      });
+      at.data<S>()[size_t(c)] = cpu::value_of<S>(cpu::nth_largest(keys, n).key);
+    });
   });
 }
 

@@ -7,6 +7,7 @@
 #include "autograd/tape.h"
 #include "core/parallel.h"
 #include "ops/activation.h"
+#include "ops/cpu/exp.h"
 #include "ops/elementwise.h"
 #include "ops/softmax.h"
 
@@ -21,6 +22,19 @@ void each_scope(const Scopes& scopes, F&& f) {
   parallel_tasks(scopes.count(), [&](int64_t s) {
     const auto begin = size_t(offset[size_t(s)]), end = size_t(offset[size_t(s) + 1]);
     if (begin < end) f(token.subspan(begin, end - begin));
+  });
+}
+
+/// Calls f(tokens, first, last) for each scope and the experts [first, last), at most kExperts.
+constexpr int64_t kExperts = 16;  // whole cache lines
+template <class F>
+void each_scope_and_experts(const Scopes& scopes, int64_t experts, F&& f) {
+  const auto token = scopes.token.data<const int32_t>(), offset = scopes.offsets.data<const int32_t>();
+  const int64_t width = std::clamp<int64_t>(experts / 8, 1, kExperts), pieces = (experts + width - 1) / width;
+  parallel_tasks(scopes.count() * pieces, [&](int64_t task) {
+    const auto s = size_t(task / pieces), begin = size_t(offset[s]), end = size_t(offset[s + 1]);
+    const int64_t first = task % pieces * width;
+    if (begin < end) f(token.subspan(begin, end - begin), first, std::min(experts, first + width));
   });
 }
 
@@ -72,16 +86,21 @@ Tensor unified_scores(const Tensor& logits, const UnifiedOptions& options, const
 void SoftmaxOverTokens::Forward::cpu(const Tensor& y, const Tensor& z, const Scopes& scopes) {
   const int64_t E = z.shape(1);
   visit_accumulator(z.dtype(), [&]<class S>() {
-    const auto in = z.data<const S>();
-    const auto out = y.data<S>();
-    each_scope(scopes, [&](std::span<const int32_t> tokens) {
-      for (int64_t e = 0; e < E; ++e) {
-        const auto at = [&](int32_t t) { return size_t(t * E + e); };
-        S most = in[at(tokens[0])], sum = 0;
-        for (int32_t t : tokens) most = std::max(most, in[at(t)]);
-        for (int32_t t : tokens) sum += out[at(t)] = std::exp(in[at(t)] - most);
-        for (int32_t t : tokens) out[at(t)] /= sum;
+    const S* const in = z.data<const S>().data();
+    S* const out = y.data<S>().data();
+    each_scope_and_experts(scopes, E, [&](std::span<const int32_t> tokens, int64_t first, int64_t last) {
+      S most[kExperts], sum[kExperts] = {};
+      const int64_t n = last - first;
+      std::copy_n(in + tokens[0] * E + first, n, most);
+      for (int32_t t : tokens)
+        for (int64_t e = 0; e < n; ++e) most[e] = std::max(most[e], in[t * E + first + e]);
+      for (int32_t t : tokens) {
+        S* const row = out + t * E + first;
+        for (int64_t e = 0; e < n; ++e) row[e] = cpu::exp(in[t * E + first + e] - most[e]);
+        for (int64_t e = 0; e < n; ++e) sum[e] += row[e];
       }
+      for (int32_t t : tokens)
+        for (int64_t e = 0; e < n; ++e) out[t * E + first + e] /= sum[e];
     });
   });
 }
@@ -89,15 +108,14 @@ void SoftmaxOverTokens::Forward::cpu(const Tensor& y, const Tensor& z, const Sco
 void SoftmaxOverTokens::Backward::cpu(const Tensor& dz, const Tensor& dy, const Tensor& y, const Scopes& scopes) {
   const int64_t E = y.shape(1);
   visit_accumulator(y.dtype(), [&]<class S>() {
-    const auto share = y.data<const S>(), slope = dy.data<const S>();
-    const auto out = dz.data<S>();
-    each_scope(scopes, [&](std::span<const int32_t> tokens) {
-      for (int64_t e = 0; e < E; ++e) {
-        const auto at = [&](int32_t t) { return size_t(t * E + e); };
-        S mean = 0;
-        for (int32_t t : tokens) mean += share[at(t)] * slope[at(t)];
-        for (int32_t t : tokens) out[at(t)] = share[at(t)] * (slope[at(t)] - mean);
-      }
+    const S *const share = y.data<const S>().data(), *const slope = dy.data<const S>().data();
+    S* const out = dz.data<S>().data();
+    each_scope_and_experts(scopes, E, [&](std::span<const int32_t> tokens, int64_t first, int64_t last) {
+      S mean[kExperts] = {};
+      for (int32_t t : tokens)
+        for (int64_t i = t * E + first; i < t * E + last; ++i) mean[i - t * E - first] += share[i] * slope[i];
+      for (int32_t t : tokens)
+        for (int64_t i = t * E + first; i < t * E + last; ++i) out[i] = share[i] * (slope[i] - mean[i - t * E - first]);
     });
   });
 }

@@ -11,7 +11,7 @@ namespace agon {
 
 namespace {
 
-constexpr int64_t kTokens = 128;  // of a task
+constexpr int64_t kTokens = 128, kPairs = 4096;  // of a task
 
 Tensor like(const Tensor& x) { return Tensor(x.shape(), x.dtype(), x.device()); }
 
@@ -152,7 +152,10 @@ void ReplaceScores::cpu(const Tensor& scores, const Tensor& values, const Tensor
 void KeptValues::Forward::cpu(const Tensor& y, const Tensor& x, const Tensor& pair) {
   const auto from = pair.data<const int32_t>();
   visit_accumulator(x.dtype(), [&]<class T>() {
-    for (size_t i = 0; i < from.size(); ++i) y.data<T>()[i] = from[i] < 0 ? T(0) : x.data<const T>()[size_t(from[i])];
+    parallel_ranges(int64_t(from.size()), kPairs, [&](int64_t begin, int64_t end) {
+      for (auto i = size_t(begin); i < size_t(end); ++i)
+        y.data<T>()[i] = from[i] < 0 ? T(0) : x.data<const T>()[size_t(from[i])];
+    });
   });
 }
 
@@ -160,8 +163,10 @@ void KeptValues::Backward::cpu(const Tensor& dx, const Tensor& dy, const Tensor&
   const auto to = pair.data<const int32_t>();
   dx.zero();
   visit_accumulator(dx.dtype(), [&]<class T>() {
-    for (size_t i = 0; i < to.size(); ++i)
-      if (to[i] >= 0) dx.data<T>()[size_t(to[i])] = dy.data<const T>()[i];
+    parallel_ranges(int64_t(to.size()), kPairs, [&](int64_t begin, int64_t end) {
+      for (auto i = size_t(begin); i < size_t(end); ++i)
+        if (to[i] >= 0) dx.data<T>()[size_t(to[i])] = dy.data<const T>()[i];
+    });
   });
 }
 

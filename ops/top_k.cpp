@@ -1,29 +1,27 @@
 #include "ops/top_k.h"
 
-#include <cmath>
+#include <vector>
 
-#include "ops/cpu/map.h"
+#include "core/parallel.h"
+#include "ops/cpu/rows.h"
 
 namespace agon {
+
+namespace {
+
+constexpr int64_t kRows = 128;  // of a task
+
+}  // namespace
 
 void TopK::Forward::cpu(const Tensor& index, const Tensor& scores) {
   visit_accumulator(scores.dtype(), [&]<class A>() {
     const int64_t k = index.shape(1), width = scores.shape(1);
     const A* const in = scores.data<const A>().data();
     int32_t* const out = index.data<int32_t>().data();
-    cpu::each_row(scores.shape(0), width, [=](int64_t n) {
-      const A* const row = in + n * width;
-      int32_t* const best = out + n * k;
-      const auto beats = [=](int64_t a, int32_t b) {
-        return row[a] > row[b] || (std::isnan(row[b]) && !std::isnan(row[a]));
-      };
-      int64_t kept = 0;
-      for (int64_t e = 0; e < width; ++e) {
-        if (kept == k && !(k > 0 && beats(e, best[k - 1]))) continue;
-        int64_t at = kept < k ? kept++ : k - 1;
-        for (; at > 0 && beats(e, best[at - 1]); --at) best[at] = best[at - 1];
-        best[at] = int32_t(e);
-      }
+    if (k == 0) return;
+    parallel_ranges(scores.shape(0), kRows, [=](int64_t begin, int64_t end) {
+      std::vector<A> space(size_t(cpu::choice_space(width, k)));
+      cpu::choice_kernels<A>().top_k(out + begin * k, in + begin * width, end - begin, width, k, space.data());
     });
   });
 }

@@ -31,5 +31,13 @@ template <>
 const UpdateKernels<double>& update_kernels<double>() {
   return kUpdateDouble;
 }
+template <>
+const ChoiceKernels<float>& choice_kernels<float>() {
+  return widest().choice;
+}
+template <>
+const ChoiceKernels<double>& choice_kernels<double>() {
+  return kChoiceDouble;
+}
 
 }  // namespace agon::cpu

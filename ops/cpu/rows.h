@@ -89,16 +89,27 @@ struct UpdateKernels {
                 A decay, int64_t n);
 };
 
+/// What there is for many rows of A at once: float or double.
+template <class A>
+struct ChoiceKernels {
+  /// index [rows, k]: where the k largest of each row of x [rows, n] are, the largest first, of equal ones the earlier;
+  /// a NaN is below everything. `space`: choice_space(n, k) numbers.
+  void (*top_k)(int32_t* index, const A* x, int64_t rows, int64_t n, int64_t k, A* space);
+};
+constexpr int64_t choice_space(int64_t n, int64_t k) { return 16 * (n + 2 * k); }
+
 struct RowInstructions {
   const char* name;
   RowKernels<float> f32;
   RowKernels<bf16> half;
   UpdateKernels<float> update;
+  ChoiceKernels<float> choice;
 };
 
 extern const RowInstructions kRowsGeneric, kRowsAvx2, kRowsAvx512;
 extern const RowKernels<double> kRowsDouble;
 extern const UpdateKernels<double> kUpdateDouble;
+extern const ChoiceKernels<double> kChoiceDouble;
 
 /// The i-th of the sets this processor can run, widest first; null past the last, which is generic.
 const RowInstructions* row_instructions(int i);
@@ -119,6 +130,13 @@ template <>
 const UpdateKernels<float>& update_kernels<float>();
 template <>
 const UpdateKernels<double>& update_kernels<double>();
+
+template <class A>
+const ChoiceKernels<A>& choice_kernels();
+template <>
+const ChoiceKernels<float>& choice_kernels<float>();
+template <>
+const ChoiceKernels<double>& choice_kernels<double>();
 
 }  // namespace cpu
 }  // namespace agon

@@ -4,6 +4,7 @@
 // Compiled for AVX-512F and reached only where the processor has it.
 namespace agon::cpu {
 
-const RowInstructions kRowsAvx512 = {"avx512", kernels<float>(), kernels<bf16>(), update_kernels_of<float>()};
+const RowInstructions kRowsAvx512 = {"avx512", kernels<float>(), kernels<bf16>(), update_kernels_of<float>(),
+                                     choice_kernels_of<float>()};
 
 }  // namespace agon::cpu

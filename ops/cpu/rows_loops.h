@@ -1,6 +1,7 @@
 #pragma once
 #include "ops/cpu/row_activations.h"
 #include "ops/cpu/row_answers.h"
+#include "ops/cpu/row_choice.h"
 #include "ops/cpu/row_norms.h"
 #include "ops/cpu/row_softmax.h"
 #include "ops/cpu/row_sums.h"
@@ -44,6 +45,11 @@ constexpr RowKernels<T> kernels() {
 template <class A>
 constexpr UpdateKernels<A> update_kernels_of() {
   return {.square_sum = square_sum<A>, .adamw = adamw<A>};
+}
+
+template <class A>
+constexpr ChoiceKernels<A> choice_kernels_of() {
+  return {.top_k = top_k<A>};
 }
 
 }  // namespace

@@ -13,13 +13,14 @@ namespace {
 
 constexpr int64_t kWidth = 6, kHidden = 5;
 
-/// expert_ffn and its plain composition on the same numbers.
+/// expert_ffn, or expert_answers, and its plain composition on the same numbers.
 struct Both {
   Result fused, plain;
 };
+enum class Op { weighed, answers };
 
 Both run_both(int64_t tokens, int64_t experts_total, int64_t spare, Activation activation, bool bias,
-              Precision precision, Device device = {}) {
+              Precision precision, Device device = {}, Op op = Op::weighed) {
   ExpertGroup experts(experts_total, kWidth, kHidden, activation, bias, precision, 1, 1);
   fill_parameters(experts, 23);
   move_to(experts, device);
@@ -28,10 +29,14 @@ Both run_both(int64_t tokens, int64_t experts_total, int64_t spare, Activation a
       make_plan(agon::on_device(pairs.expert, device), agon::on_device(pairs.token_offsets, device), experts_total);
   Parameter x = parameter(random({tokens, kWidth}, 1), precision, device);
   Parameter weight = parameter(random({pairs.expert.size()}, 2), in_master(precision), device);
+  const bool weighed = op == Op::weighed;
   return {differentiate(experts, x, weight,
-                        [&](const Tensor& in, const Tensor& w) { return expert_ffn(in, plan, w, experts); }),
+                        [&](const Tensor& in, const Tensor& w) {
+                          return weighed ? expert_ffn(in, plan, w, experts) : expert_answers(in, plan, experts);
+                        }),
           differentiate(experts, x, weight, [&](const Tensor& in, const Tensor& w) {
-            return combine(experts(permute(in, plan), plan.offsets), w, plan);
+            const Tensor answers = experts(permute(in, plan), plan.offsets);
+            return weighed ? combine(answers, w, plan) : answers;
           })};
 }
 
@@ -52,6 +57,24 @@ TEST_CASE("expert_ffn: equals its plain composition, forward and backward") {
           CHECK(relative_error(both.fused.gradients[i], both.plain.gradients[i]) < 1e-13);
         }
       }
+}
+
+TEST_CASE("expert_answers: the bits of its plain composition, forward and backward") {
+  for (const Precision precision : {Precision::f64(), Precision::fp32(), Precision::bf16()})
+    for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
+      for (const bool bias : {false, true})
+        for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {40, 3, 9}, {700, 8, 1}}) {
+          CAPTURE(int(precision.compute));
+          CAPTURE(int(activation));
+          CAPTURE(bias);
+          CAPTURE(tokens);
+          const Both both = run_both(tokens, experts, spare, activation, bias, precision, {}, Op::answers);
+          CHECK(identical(both.fused.y, both.plain.y));
+          for (size_t i = 0; i < both.plain.gradients.size(); ++i) {
+            CAPTURE(i);
+            CHECK(identical(both.fused.gradients[i], both.plain.gradients[i]));
+          }
+        }
 }
 
 TEST_CASE("expert_ffn: f32 and bf16 stay near their plain composition") {
@@ -116,6 +139,11 @@ TEST_CASE("expert_ffn: keeps x and what goes into the activation, nothing else o
     const Tensor y = expert_ffn(x, plan, weight, experts);
     CHECK(int64_t(arena.live()) <= 4 * (N * 2 * F + tokens * D) + 1024);
   }
+  {
+    Tape tape(all);
+    const Tensor answers = expert_answers(x, plan, experts);
+    CHECK(int64_t(arena.live()) <= 4 * (N * 2 * F + N * D) + 1024);
+  }
   CHECK(arena.live() == 0);
 }
 
@@ -170,31 +198,32 @@ GPU_CASE("expert_ffn: activations in place, as on the CPU") {
   }
 }
 
-GPU_CASE("expert_ffn: as on the CPU in f64, forward and backward") {
-  for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
-    for (const bool bias : {false, true})
-      for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {13, 4, 0}, {9, 3, 40}}) {
-        CAPTURE(int(activation));
-        CAPTURE(bias);
-        CAPTURE(tokens);
-        const Both expected = run_both(tokens, experts, spare, activation, bias, Precision::f64(), {});
-        for (const Precision precision : {Precision::fp32(), Precision::bf16()}) {
-          const double tolerance = precision.compute == DType::bf16 ? 3e-2 : 1e-5;
-          const Both found = run_both(tokens, experts, spare, activation, bias, precision, device_of_case());
-          CHECK(relative_error(found.fused.y, expected.fused.y) < tolerance);
-          CHECK(relative_error(found.plain.y, expected.plain.y) < tolerance);
-          for (size_t i = 0; i < expected.plain.gradients.size(); ++i) {
-            CAPTURE(i);
-            CHECK(relative_error(found.fused.gradients[i], expected.fused.gradients[i]) < tolerance);
-            CHECK(relative_error(found.plain.gradients[i], expected.plain.gradients[i]) < tolerance);
+GPU_CASE("expert_ffn, expert_answers: as on the CPU in f64, forward and backward") {
+  for (const Op op : {Op::weighed, Op::answers})
+    for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu})
+      for (const bool bias : {false, true})
+        for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {13, 4, 0}, {9, 3, 40}}) {
+          CAPTURE(int(activation));
+          CAPTURE(bias);
+          CAPTURE(tokens);
+          const Both expected = run_both(tokens, experts, spare, activation, bias, Precision::f64(), {}, op);
+          for (const Precision precision : {Precision::fp32(), Precision::bf16()}) {
+            const double tolerance = precision.compute == DType::bf16 ? 3e-2 : 1e-5;
+            const Both found = run_both(tokens, experts, spare, activation, bias, precision, device_of_case(), op);
+            CHECK(relative_error(found.fused.y, expected.fused.y) < tolerance);
+            CHECK(relative_error(found.plain.y, expected.plain.y) < tolerance);
+            for (size_t i = 0; i < expected.plain.gradients.size(); ++i) {
+              CAPTURE(i);
+              CHECK(relative_error(found.fused.gradients[i], expected.fused.gradients[i]) < tolerance);
+              CHECK(relative_error(found.plain.gradients[i], expected.plain.gradients[i]) < tolerance);
+            }
+            const ThreadOrder changed(1);
+            const Both again = run_both(tokens, experts, spare, activation, bias, precision, device_of_case(), op);
+            CHECK(identical(again.fused.y, found.fused.y));
+            for (size_t i = 0; i < expected.plain.gradients.size(); ++i)
+              CHECK(identical(again.fused.gradients[i], found.fused.gradients[i]));
           }
-          const ThreadOrder changed(1);
-          const Both again = run_both(tokens, experts, spare, activation, bias, precision, device_of_case());
-          CHECK(identical(again.fused.y, found.fused.y));
-          for (size_t i = 0; i < expected.plain.gradients.size(); ++i)
-            CHECK(identical(again.fused.gradients[i], found.fused.gradients[i]));
         }
-      }
 }
 
 GPU_CASE("expert_ffn: nothing crosses between host and GPU, forward and backward") {

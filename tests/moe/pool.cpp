@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/parallel.h"
 #include "tests/moe/support.h"
 #include "tests/support/cuda.h"
 
@@ -125,6 +126,42 @@ TEST_CASE("pool: experts take their best tokens, scopes their best pairs, ties t
           if (std::string(kind) == "batch" && group == 0)
             CHECK(std::accumulate(global.begin(), global.end(), 0) == int(k * double(T)));
         }
+}
+
+TEST_CASE("pool: scopes of many blocks, with and without ties at the cut, in f32 and f64, at any thread count") {
+  const int64_t T = 1100, E = 24;
+  const RouterContext context = sequences({0, 1050, 1100});
+  for (const Tensor& given : {random({T, E}, 5), coarse({T, E}, 6), random({T, E}, 7, 1e-6)})
+    for (const DType dtype : {DType::f64, DType::f32})
+      for (const char* kind : {"batch", "sequence"}) {
+        CAPTURE(std::string(kind));
+        const Tensor scores = converted(given, dtype), wide = converted(scores, DType::f64);
+        const Scopes scopes = make_scopes(context, T, 0, kind);
+        const Tensor each = spread_budget(scopes, 2.5 / double(E)), all = spread_budget(scopes, 2.5);
+        const auto offset = scopes.offsets.data<int32_t>();
+        std::vector<int> by_expert(size_t(T * E)), global(by_expert);
+        const auto take = [&](std::vector<int>& chosen, std::vector<int64_t> rivals, int64_t n) {
+          std::ranges::stable_sort(
+              rivals, [&](int64_t a, int64_t b) { return wide.data<double>()[a] > wide.data<double>()[b]; });
+          for (int64_t i = 0; i < n; ++i) chosen[size_t(rivals[size_t(i)])] = 1;
+        };
+        for (int64_t s = 0; s < scopes.count(); ++s) {
+          std::vector<int64_t> pairs(size_t(offset[s + 1] - offset[s]) * size_t(E));
+          std::iota(pairs.begin(), pairs.end(), offset[s] * E);
+          take(global, pairs, all.data<int32_t>()[s]);
+          for (int64_t e = 0; e < E; ++e) {
+            std::vector<int64_t> column;
+            for (int64_t t = offset[s]; t < offset[s + 1]; ++t) column.push_back(t * E + e);
+            take(by_expert, column, each.data<int32_t>()[s]);
+          }
+        }
+        for (const int n : {1, 3}) {
+          set_threads(n);
+          CHECK(mask(select_global(scores, scopes, 2.5), wide) == global);
+          CHECK(mask(select_per_expert(scores, scopes, 2.5), wide) == by_expert);
+        }
+        set_threads(0);
+      }
 }
 
 TEST_CASE("pool: the chosen pairs are the optimum of the linear programme") {

@@ -9,7 +9,8 @@ using namespace agon;
 using namespace agon::testing;
 
 TEST_CASE("plan: every pair in use sits in exactly one row, rows ascend by expert, tokens in order within an expert") {
-  for (const auto& [tokens, experts, spare] : {std::tuple{1, 1, 0}, {7, 3, 0}, {64, 8, 5}, {33, 5, 40}, {0, 4, 3}}) {
+  for (const auto& [tokens, experts, spare] :
+       {std::tuple{1, 1, 0}, {7, 3, 0}, {64, 8, 5}, {33, 5, 40}, {0, 4, 3}, {1500, 20, 7}}) {
     CAPTURE(tokens);
     const RandomPairs pairs = random_pairs(tokens, experts, 11 + tokens, spare);
     const Plan plan = make_plan(pairs.expert, pairs.token_offsets, experts);
