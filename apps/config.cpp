@@ -74,6 +74,13 @@ void OptimizerOptions::visit(OptionVisitor& v) {
 
 void ParallelOptions::visit(OptionVisitor& v) {
   v("expert", expert, Range::within(1, 10'000), "ranks the experts are spread over");
+  v("backend", backend, {"auto", "self", "mpi", "nccl"}, "what ranks exchange through; auto: what the launcher offers");
+  v("shard_optimizer", shard_optimizer, "each rank keeps the optimizer's moments of a part of the parameters");
+  v("exchange", exchange, {"exact", "bounded"}, "rows from rank to rank: as many as there are, or a fixed number");
+  v("exchange_bound", exchange_bound, Range::above(0), "bounded: rows from rank to rank, over those of even routing");
+  v("exchange_dtype", exchange_dtype, {"same", "bf16"}, "of rows on their way between ranks");
+  v("deadline_s", deadline_s, Range::above(0), "a rank that keeps the others waiting longer ends the job, seconds");
+  v("bucket_mib", bucket_mib, Range::above(0), "gradients are summed over ranks so much at a time, MiB");
 }
 
 void LogOptions::visit(OptionVisitor& v) {

@@ -105,7 +105,14 @@ struct OptimizerOptions {
 
 /// [parallel]
 struct ParallelOptions {
-  int64_t expert = 1;  // ranks the experts are spread over
+  int64_t expert = 1;                   // ranks the experts are spread over
+  std::string backend = "auto";         // auto | self | mpi | nccl
+  bool shard_optimizer = false;         // each rank holds a part of the moments
+  std::string exchange = "exact";       // exact | bounded
+  double exchange_bound = 2;            // bounded: rows from rank to rank, over what even routing would send
+  std::string exchange_dtype = "same";  // same | bf16
+  double deadline_s = 60;               // a rank that does not come within it ends the job
+  double bucket_mib = 8;                // gradients are summed over ranks so much at a time
 
   void visit(OptionVisitor& v);
 };

@@ -1,14 +1,10 @@
 #pragma once
-#include <ostream>
 #include <span>
 #include <string>
 
-#include "core/tensor.h"
+#include "distributed/communicator.h"
 
 namespace agon {
-
-enum class Collective { all_to_all, all_reduce, broadcast, all_gather, reduce_scatter, barrier, split };
-std::ostream& operator<<(std::ostream& os, Collective c);
 
 /// What one rank gives to a collective call: enough to see whether all ranks mean the same.
 struct Call {

@@ -1,13 +1,34 @@
 #pragma once
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
+#include <ostream>
 #include <span>
 #include <string>
 
 #include "core/tensor.h"
 
 namespace agon {
+
+enum class Collective { all_to_all, all_reduce, broadcast, all_gather, reduce_scatter, barrier, split };
+std::ostream& operator<<(std::ostream& os, Collective c);
+
+/// What the calls of one kind have moved between this rank and the others of its group, and the time they took.
+struct Traffic {
+  int64_t calls = 0;
+  int64_t sent = 0, received = 0;  ///< bytes of tensors to and from other ranks; what agrees on a call is not counted
+  double seconds = 0;              ///< in the calls, waiting included
+  double waited = 0;               ///< of them, until the last rank had come
+};
+
+/// A collective call that has begun and not ended.
+class StartedCall {
+ public:
+  virtual ~StartedCall() = default;
+  /// Waits for its end and returns its result: what all_reduce was given, reduce_scatter's block. To be called once.
+  virtual Tensor finish() = 0;
+};
 
 /// A group of ranks that work together. Every call is collective: all ranks of the group make the same calls in the
 /// same order. All are meaningful for one rank. Sums are of f32, bf16, f64 or i32, made in rank order (bf16 in f32,
@@ -35,6 +56,22 @@ class Communicator {
   /// t [size * n, ...] -> [n, ...]: block `rank` of the sum over ranks.
   virtual Tensor reduce_scatter(const Tensor& t) = 0;
   virtual void barrier() = 0;
+
+  /// all_reduce and reduce_scatter that go on while the rank works. The tensor must be left alone until finish(), and
+  /// every started call be finished. All ranks start their calls in the same order as all others; results have the bits
+  /// of the calls that wait.
+  virtual std::unique_ptr<StartedCall> start_all_reduce(const Tensor& t);
+  virtual std::unique_ptr<StartedCall> start_reduce_scatter(const Tensor& t);
+  /// Lets what was started go on, without waiting.
+  virtual void progress() {}
+
+  /// The machine a rank of this group runs on.
+  virtual std::string host(int rank) const = 0;
+  /// The optimizer step (from 1) that failures of later calls name, in this group and in all it was split from or into.
+  virtual void at_step(int64_t step) = 0;
+  /// Of this group since it was made, by kind of call.
+  virtual std::map<Collective, Traffic> traffic() const = 0;
+
   /// Makes every rank's pending and future calls fail with `reason`, in this group and in all it was split from or
   /// into.
   virtual void abort(const std::string& reason) = 0;

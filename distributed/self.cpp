@@ -1,5 +1,6 @@
 #include "distributed/call.h"
 #include "distributed/communicator.h"
+#include "distributed/host.h"
 
 namespace agon {
 
@@ -31,6 +32,9 @@ class Self final : public Communicator {
     return t;
   }
   void barrier() override { meet({.operation = Collective::barrier}); }
+  std::string host(int) const override { return this_host(); }
+  void at_step(int64_t) override {}  // nobody to wait for
+  std::map<Collective, Traffic> traffic() const override { return {}; }
   void abort(const std::string& reason) override { *failure_ = reason; }
 
   Self() = default;

@@ -11,6 +11,7 @@
 
 #include "distributed/call.h"
 #include "distributed/communicator.h"
+#include "distributed/host.h"
 
 namespace agon {
 
@@ -23,6 +24,7 @@ struct World {
   std::mutex mutex;  // of everything below and of all groups
   std::condition_variable changed;
   std::string failure;      // why every call fails from now on; empty while all is well
+  int64_t step = 0;         // of the optimizer, for failures
   std::vector<char> ended;  // ranks whose body has returned
 
   void fail(const std::string& reason) {
@@ -77,11 +79,15 @@ struct Group {
   }
 };
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 /// One call on one rank. While it lives, the calls of all ranks may be read: none returns, and takes back what it gave,
 /// before all have finished. Nothing a rank does in that time waits for another, so this second wait needs no way out.
 class Round {
  public:
-  Round(Group& group, size_t rank, const Call& call) : group_(group) {
+  Round(Group& group, size_t rank, const Call& call, Traffic& traffic) : group_(group), traffic_(traffic) {
     World& world = *group.world;
     std::unique_lock lock(world.mutex);
     const int64_t before = group.round;
@@ -92,25 +98,31 @@ class Round {
     }
     const auto over = [&] { return group.round != before || !world.failure.empty() || group.waits_in_vain(); };
     const bool in_time = world.changed.wait_until(lock, std::chrono::steady_clock::now() + world.deadline, over);
+    traffic_.waited += seconds_since(start_);
     if (group.round != before) return;
     if (world.failure.empty())
       world.fail(in_time ? text("call ", before + 1, " of its group, ", call.operation,
                                 ": a rank has ended without it: ", group.missing(group.here))
                          : text("call ", before + 1, " of its group, ", call.operation, ": waited ",
                                 world.deadline.count(), " ms for ", group.missing(group.here)));
-    throw Error(text(call.operation, " on rank ", group.ranks[rank], " failed: ", world.failure));
+    throw Error(text(call.operation, " on rank ", group.ranks[rank], world.step ? text(" in step ", world.step) : "",
+                     " failed: ", world.failure));
   }
   ~Round() {
     World& world = *group_.world;
     std::unique_lock lock(world.mutex);
     if (--group_.reading == 0) world.changed.notify_all();
     world.changed.wait(lock, [&] { return group_.reading == 0; });
+    ++traffic_.calls;
+    traffic_.seconds += seconds_since(start_);
   }
   Round(const Round&) = delete;
   Round& operator=(const Round&) = delete;
 
  private:
   Group& group_;
+  Traffic& traffic_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(const_cast<void*>(t.address())); }
@@ -158,7 +170,8 @@ class ThreadRank final : public Communicator {
   int size() const override { return int(group_->ranks.size()); }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
-    const Round round(*group_, rank_, {.operation = Collective::split, .color = color, .key = key});
+    Traffic& moved = traffic_[Collective::split];
+    const Round round(*group_, rank_, {.operation = Collective::split, .color = color, .key = key}, moved);
     const auto& part = group_->parts.at(color);
     const auto place = std::ranges::find(part->ranks, group_->ranks[rank_]);
     return std::make_unique<ThreadRank>(part, size_t(place - part->ranks.begin()));
@@ -167,9 +180,11 @@ class ThreadRank final : public Communicator {
   Tensor all_to_all(const Tensor& send, std::span<const int64_t> send_rows,
                     std::span<const int64_t> receive_rows) override {
     on_host(send);
+    Traffic& moved = traffic_[Collective::all_to_all];
     const Round round(
         *group_, rank_,
-        {.operation = Collective::all_to_all, .tensor = &send, .send_rows = send_rows, .receive_rows = receive_rows});
+        {.operation = Collective::all_to_all, .tensor = &send, .send_rows = send_rows, .receive_rows = receive_rows},
+        moved);
     const Tensor received(send.shape().with(0, sum_of(receive_rows)), send.dtype());
     std::byte* to = bytes_of(received);
     for (const Call& from : group_->calls) {
@@ -177,13 +192,17 @@ class ThreadRank final : public Communicator {
       std::memcpy(to, bytes_of(*from.tensor) + sum_of(from.send_rows.first(rank_)) * row, size_t(n));
       to += n;
     }
+    const int64_t own = send_rows[rank_] * row_bytes(send);
+    moved.sent += send.bytes() - own;
+    moved.received += received.bytes() - own;
     return received;
   }
 
   /// Each rank sums one slice over all tensors and writes it into all of them: nobody else touches that slice.
   void all_reduce(const Tensor& t) override {
     on_host(t);
-    const Round round(*group_, rank_, {.operation = Collective::all_reduce, .tensor = &t});
+    Traffic& moved = traffic_[Collective::all_reduce];
+    const Round round(*group_, rank_, {.operation = Collective::all_reduce, .tensor = &t}, moved);
     const int64_t slice = (t.size() + size() - 1) / size(), begin = std::min(t.size(), rank() * slice),
                   end = std::min(t.size(), begin + slice);
     visit_summed(t.dtype(), [&]<class T>() {
@@ -191,17 +210,25 @@ class ThreadRank final : public Communicator {
         for (const Call& c : group_->calls) std::copy_n(values, n, reinterpret_cast<T*>(bytes_of(*c.tensor)) + at);
       });
     });
+    // Everybody's values of its slice come here, and its sums go to everybody.
+    const int64_t own = (end - begin) * size_of(t.dtype());
+    moved.sent += t.bytes() - own + (size() - 1) * own;
+    moved.received += t.bytes() - own + (size() - 1) * own;
   }
 
   void broadcast(const Tensor& t, int root) override {
     on_host(t);
-    const Round round(*group_, rank_, {.operation = Collective::broadcast, .tensor = &t, .root = root});
+    Traffic& moved = traffic_[Collective::broadcast];
+    const Round round(*group_, rank_, {.operation = Collective::broadcast, .tensor = &t, .root = root}, moved);
+    moved.sent += rank() == root ? (size() - 1) * t.bytes() : 0;
+    moved.received += rank() == root ? 0 : t.bytes();
     if (rank() != root) std::memcpy(bytes_of(t), bytes_of(*group_->calls[size_t(root)].tensor), size_t(t.bytes()));
   }
 
   Tensor all_gather(const Tensor& t) override {
     on_host(t);
-    const Round round(*group_, rank_, {.operation = Collective::all_gather, .tensor = &t});
+    Traffic& moved = traffic_[Collective::all_gather];
+    const Round round(*group_, rank_, {.operation = Collective::all_gather, .tensor = &t}, moved);
     int64_t rows = 0;
     for (const Call& c : group_->calls) rows += c.tensor->shape(0);
     const Tensor all(t.shape().with(0, rows), t.dtype());
@@ -210,12 +237,15 @@ class ThreadRank final : public Communicator {
       std::memcpy(to, bytes_of(*c.tensor), size_t(c.tensor->bytes()));
       to += c.tensor->bytes();
     }
+    moved.sent += (size() - 1) * t.bytes();
+    moved.received += all.bytes() - t.bytes();
     return all;
   }
 
   Tensor reduce_scatter(const Tensor& t) override {
     on_host(t);
-    const Round round(*group_, rank_, {.operation = Collective::reduce_scatter, .tensor = &t});
+    Traffic& moved = traffic_[Collective::reduce_scatter];
+    const Round round(*group_, rank_, {.operation = Collective::reduce_scatter, .tensor = &t}, moved);
     const Tensor block(t.shape().with(0, t.shape(0) / size()), t.dtype());
     const int64_t begin = rank() * block.size();
     visit_summed(t.dtype(), [&]<class T>() {
@@ -223,10 +253,22 @@ class ThreadRank final : public Communicator {
         std::copy_n(values, n, reinterpret_cast<T*>(bytes_of(block)) + at - begin);
       });
     });
+    moved.sent += t.bytes() - block.bytes();
+    moved.received += (size() - 1) * block.bytes();
     return block;
   }
 
-  void barrier() override { const Round round(*group_, rank_, {.operation = Collective::barrier}); }
+  void barrier() override {
+    Traffic& moved = traffic_[Collective::barrier];
+    const Round round(*group_, rank_, {.operation = Collective::barrier}, moved);
+  }
+
+  std::string host(int) const override { return this_host(); }
+  void at_step(int64_t step) override {
+    const std::lock_guard lock(group_->world->mutex);
+    group_->world->step = step;
+  }
+  std::map<Collective, Traffic> traffic() const override { return traffic_; }
 
   void abort(const std::string& reason) override {
     const std::lock_guard lock(group_->world->mutex);
@@ -241,6 +283,7 @@ class ThreadRank final : public Communicator {
 
   std::shared_ptr<Group> group_;
   size_t rank_;
+  std::map<Collective, Traffic> traffic_;
 };
 
 std::string reason_of(const std::exception_ptr& e) {

@@ -21,6 +21,8 @@ TEST_CASE("self: returns what it was given, without a copy") {
   comm->barrier();
   CHECK(x.data<float>()[2] == 3);
   CHECK(comm->split(7, 3)->size() == 1);
+  CHECK(comm->start_all_reduce(x)->finish().address() == x.address());
+  CHECK(comm->start_reduce_scatter(x)->finish().address() == x.address());
 }
 
 TEST_CASE("self: refuses what several ranks would refuse, then everything") {
