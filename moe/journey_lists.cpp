@@ -4,11 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <span>
 #include <utility>
 
 #include "core/copy.h"
-#include "core/parallel.h"
 #include "moe/two_sources.h"
 
 namespace agon {
@@ -16,157 +14,10 @@ namespace agon {
 namespace {
 
 constexpr int32_t kNone = TwoSources::kNone;
-constexpr int64_t kTokens = 512;  // of a task
 
 int64_t sum_of(const std::vector<int64_t>& n) { return std::accumulate(n.begin(), n.end(), int64_t(0)); }
 
 Tensor list(int64_t n) { return Tensor({n}, DType::i32); }
-
-/// The pairs of a rank's tokens, sorted by the rank of their experts, then by token.
-class Leaving {
- public:
-  Leaving(std::span<const int32_t> expert, std::span<const int32_t> token_offset, int64_t experts, int ranks, int own)
-      : expert_(expert),
-        token_offset_(token_offset),
-        owner_(static_cast<size_t>(experts)),
-        number_(static_cast<size_t>(experts)),
-        ranks_(size_t(ranks)),
-        own_(own),
-        stride_((ranks_ + 7) / 8 * 8),  // a cache line
-        next_(blocks() * stride_),
-        totals_(ranks_) {
-    const int64_t each = experts / ranks;
-    for (int64_t e = 0; e < experts; ++e) owner_[size_t(e)] = int32_t(e / each), number_[size_t(e)] = int32_t(e % each);
-    count();
-  }
-
-  int64_t tokens() const { return int64_t(token_offset_.size()) - 1; }
-  /// Pairs for experts of rank r, and rows they go with.
-  int64_t pairs(int r) const { return totals_[size_t(r)].pairs; }
-  int64_t rows(int r) const { return totals_[size_t(r)].rows; }
-
-  /// What is filled, on the CPU. `wanted`: the number of each leaving pair's expert on its rank, ~number for the first
-  /// of a row.
-  struct Into {
-    std::span<int32_t> leaving_rows, visits, visit_offsets, leaving_pairs, wanted, home_pairs;
-    std::span<int32_t> own_pairs, own_experts;   // of the pairs that stay
-    std::span<int32_t> own_offsets;              // [T+1]
-    std::vector<int32_t> first_row, first_pair;  // of each rank's part of what leaves
-    ExchangeBounds bounds;                       // per rank
-  };
-
-  /// Returns the pairs that did not fit.
-  int64_t fill(const Into& to) {
-    std::vector<int64_t> dropped(blocks());
-    to.visit_offsets[0] = to.own_offsets[0] = 0;
-    each_block([&](size_t block, int64_t begin, int64_t end) {
-      dropped[block] = fill_block(to, next_.data() + block * stride_, begin, end);
-    });
-    return sum_of(dropped);
-  }
-
- private:
-  /// Rows and pairs of one rank: how many, then where the next ones go.
-  struct Place {
-    int32_t rows = 0, pairs = 0;
-  };
-  struct Visit {
-    int32_t rank, pairs = 0, slot = kNone;  // slot: of the next pair; none where the row does not fit
-    bool begun = false;
-  };
-
-  size_t blocks() const { return size_t((tokens() + kTokens - 1) / kTokens); }
-  void each_block(auto&& f) {
-    parallel_ranges(tokens(), kTokens, [&](int64_t begin, int64_t end) { f(size_t(begin / kTokens), begin, end); });
-  }
-
-  void count() {
-    each_block([&](size_t block, int64_t begin, int64_t end) {
-      Place* const of_rank = next_.data() + block * stride_;
-      std::vector<int64_t> last(ranks_, -1);  // token with a row for the rank
-      for (int64_t t = begin; t < end; ++t)
-        for (int32_t i = token_offset_[size_t(t)]; i < token_offset_[size_t(t) + 1]; ++i) {
-          const int32_t e = expert_[size_t(i)];
-          check(e >= 0 && size_t(e) < owner_.size(), "pair ", i, " names expert ", e, ", there are ", owner_.size());
-          const auto r = size_t(owner_[size_t(e)]);
-          ++of_rank[r].pairs;
-          of_rank[r].rows += std::exchange(last[r], t) != t;
-        }
-    });
-    for (size_t r = 0; r < ranks_; ++r)
-      for (size_t b = 0; b < blocks(); ++b) {
-        const Place n = std::exchange(next_[b * stride_ + r], totals_[r]);
-        totals_[r] = {totals_[r].rows + n.rows, totals_[r].pairs + n.pairs};
-      }
-  }
-
-  int64_t fill_block(const Into& to, Place* next, int64_t begin, int64_t end) const {
-    int64_t dropped = 0;
-    int32_t visited = 0;
-    for (size_t r = 0; r < ranks_; ++r) visited += next[r].rows;
-    std::vector<Visit> visits;
-    std::vector<size_t> visit_of(ranks_);
-    for (int64_t t = begin; t < end; ++t) {
-      const int32_t first = token_offset_[size_t(t)], last = token_offset_[size_t(t) + 1];
-      visits.clear();
-      for (int32_t i = first; i < last; ++i) {
-        const int32_t r = owner_[size_t(expert_[size_t(i)])];
-        size_t v = 0;
-        while (v < visits.size() && visits[v].rank < r) ++v;
-        if (v == visits.size() || visits[v].rank != r) visits.insert(visits.begin() + ptrdiff_t(v), Visit{r});
-        ++visits[v].pairs;
-      }
-      for (size_t v = 0; v < visits.size(); ++v) {
-        Visit& visit = visits[v];
-        const auto r = size_t(visit.rank);
-        visit_of[r] = v;
-        Place& at = next[r];
-        const Place here = at;
-        at = {at.rows + 1, at.pairs + visit.pairs};
-        int32_t& row = to.visits[size_t(visited++)];
-        row = kNone;
-        if (visit.rank == own_) {
-          row = ~int32_t(t);
-          visit.slot = here.pairs;
-        } else if (here.rows < to.bounds.rows && at.pairs <= to.bounds.pairs) {
-          row = to.first_row[r] + here.rows;
-          to.leaving_rows[size_t(row)] = int32_t(t);
-          visit.slot = to.first_pair[r] + here.pairs;
-        } else {
-          dropped += visit.pairs;
-        }
-      }
-      for (int32_t i = first; i < last; ++i) {
-        const auto e = size_t(expert_[size_t(i)]);
-        Visit& visit = visits[visit_of[size_t(owner_[e])]];
-        int32_t& home = to.home_pairs[size_t(i)];
-        home = kNone;
-        if (visit.slot == kNone) continue;
-        const int32_t slot = visit.slot++;
-        if (visit.rank == own_) {
-          home = ~slot;
-          to.own_pairs[size_t(slot)] = ~i;
-          to.own_experts[size_t(slot)] = number_[e];
-          continue;
-        }
-        home = slot;
-        to.leaving_pairs[size_t(slot)] = i;
-        to.wanted[size_t(slot)] = std::exchange(visit.begun, true) ? number_[e] : ~number_[e];
-      }
-      to.visit_offsets[size_t(t) + 1] = visited;
-      to.own_offsets[size_t(t) + 1] = own_ < 0 ? 0 : next[own_].pairs;
-    }
-    return dropped;
-  }
-
-  std::span<const int32_t> expert_, token_offset_;
-  std::vector<int32_t> owner_, number_;  // of each expert: its rank, and its number there
-  const size_t ranks_;
-  const int own_;  // the rank whose rows stay; -1: none
-  const size_t stride_;
-  std::vector<Place> next_;  // by block, rank
-  std::vector<Place> totals_;
-};
 
 /// A list of this rank's, exchanged as tensors of the model's are.
 Tensor exchange_list(const Tensor& values, const std::vector<int64_t>& out, const std::vector<int64_t>& in,
@@ -248,17 +99,17 @@ JourneyLists make_journey_lists(const Pairs& pairs, int64_t experts, Communicato
     if (bounds) std::ranges::fill(t->data<int32_t>(), kNone);
   for (const Tensor* t : {&visits, &home_pairs})
     std::ranges::fill(t->data<int32_t>().subspan(size_t(offset[T])), kNone);
-  std::vector<int32_t> own_offsets(size_t(T) + 1);
+  std::vector<int32_t> stay_offsets(size_t(T) + 1);
   constexpr int64_t kAll = std::numeric_limits<int32_t>::max();
-  lists.dropped = leaving.fill({.leaving_rows = leaving_rows.data<int32_t>(),
+  lists.dropped = leaving.fill({.rows = leaving_rows.data<int32_t>(),
+                                .pairs = leaving_pairs.data<int32_t>(),
+                                .wanted = wanted.data<int32_t>(),
+                                .stay = arrived_pairs.data<int32_t>(),
+                                .experts_of_stay = expert_here.data<int32_t>(),
+                                .stay_offsets = stay_offsets,
                                 .visits = visits.data<int32_t>(),
                                 .visit_offsets = visit_offsets.data<int32_t>(),
-                                .leaving_pairs = leaving_pairs.data<int32_t>(),
-                                .wanted = wanted.data<int32_t>(),
-                                .home_pairs = home_pairs.data<int32_t>(),
-                                .own_pairs = arrived_pairs.data<int32_t>(),
-                                .own_experts = expert_here.data<int32_t>(),
-                                .own_offsets = own_offsets,
+                                .homes = home_pairs.data<int32_t>(),
                                 .first_row = begins(lists.rows_out),
                                 .first_pair = begins(lists.pairs_out),
                                 .bounds = bounds.value_or(ExchangeBounds{kAll, kAll})});
@@ -269,7 +120,7 @@ JourneyLists make_journey_lists(const Pairs& pairs, int64_t experts, Communicato
   const auto coming = arriving.data<const int32_t>();
   const auto returning = returning_pairs.data<int32_t>(), origin = arrived_pairs.data<int32_t>(),
              number = expert_here.data<int32_t>();
-  std::vector<int32_t> first_pair = own < 0 ? std::vector<int32_t>() : std::move(own_offsets);  // of each row
+  std::vector<int32_t> first_pair = own < 0 ? std::vector<int32_t>() : std::move(stay_offsets);  // of each row
   if (own >= 0) first_pair.pop_back();
   auto pair = int32_t(stay), slot = int32_t(0);
   for (int r = 0; r < ranks; ++r) {

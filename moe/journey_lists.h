@@ -3,14 +3,10 @@
 #include <vector>
 
 #include "distributed/exchange.h"
+#include "moe/leaving.h"
 #include "moe/routing.h"
 
 namespace agon {
-
-/// Rows and pairs that go from one rank to another where their number is fixed.
-struct ExchangeBounds {
-  int64_t rows, pairs;
-};
 
 /// options.bound times what even routing sends from one rank to another of `ranks`, rounded up, and no more than all:
 /// `tokens` on a rank, each with experts_per_token different experts, all as likely.
