@@ -153,8 +153,8 @@ TEST_CASE("journey: ranks whose experts get no row") {
 }
 
 TEST_CASE(
-    "journey: a token's row goes once to each rank that has experts of its, with their list and weights, and sums come "
-    "home") {
+    "journey: a token's row goes once to each other rank that has experts of its, own tokens lie before what came, and "
+    "sums come home") {
   run_on_threads(4, [](Communicator& comm) {
     const int64_t tokens = comm.rank() == 2 ? 0 : 7 + comm.rank(), D = 3;
     const auto seed = uint64_t(comm.rank());
@@ -171,12 +171,15 @@ TEST_CASE(
     for (int64_t t = 0; t < tokens; ++t) {
       std::set<int32_t> ranks;
       for (int32_t i = offset[t]; i < offset[t + 1]; ++i) ranks.insert(expert[i] / 2);
+      ranks.erase(comm.rank());
       visits += double(ranks.size());
     }
     const Tensor arrived = journey.out(x), arrived_weight = journey.out_weight(weight);
-    check(summed(double(arrived.shape(0)), comm) == summed(visits, comm), "rows that arrived");
+    check(identical(slice(arrived, 0, tokens), x), "the own tokens");
+    check(summed(double(arrived.shape(0) - tokens), comm) == summed(visits, comm), "rows that came");
     check(summed(double(journey.plan().offsets.data<int32_t>().back()), comm) == summed(offset[tokens], comm),
           "pairs that arrived");
+    check(journey.dropped() == 0, "dropped");
 
     // With experts that answer what they are asked, the layer is a weighted sum of copies.
     const Tensor rows = permute(arrived, journey.plan());
