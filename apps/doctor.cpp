@@ -9,6 +9,7 @@
 #include "apps/verbs.h"
 #include "core/gpu.h"
 #include "core/parallel.h"
+#include "distributed/mpi.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/peak.h"
 
@@ -46,8 +47,8 @@ int doctor() {
                 short_bytes(double(g.memory)).c_str(), short_bytes(double(g.l2_bytes)).c_str());
   }
   std::printf("NCCL          not in this build; libnccl.so.2 %s\n", library("libnccl.so.2").c_str());
-  std::printf("MPI           not in this build; libmpi.so.40 %s\n", library("libmpi.so.40").c_str());
-  std::printf("communicators self, threads\n");
+  std::printf("MPI           %s\n", mpi_here().c_str());
+  std::printf("communicators self, threads, mpi\n");
   return 0;
 }
 
