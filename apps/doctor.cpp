@@ -9,6 +9,7 @@
 #include "apps/verbs.h"
 #include "core/gpu.h"
 #include "core/parallel.h"
+#include "distributed/mpi.h"
 #include "distributed/nccl_open.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/peak.h"
@@ -48,8 +49,8 @@ int doctor() {
   }
   std::printf("NCCL          %s%s\n", nccl_here().c_str(),
               kHasCuda ? "" : "; of no use to this build, which has no CUDA");
-  std::printf("MPI           not in this build; libmpi.so.40 %s\n", library("libmpi.so.40").c_str());
-  std::printf("communicators self, threads\n");
+  std::printf("MPI           %s\n", mpi_here().c_str());
+  std::printf("communicators self, threads, mpi\n");
   return 0;
 }
 

@@ -41,7 +41,7 @@ class FakeNccl {
   std::function<void(const std::string& call)> when_called;
   int failure = NcclLibrary::remote_error;
   std::string said;                ///< the library's last words
-  int aborted = 0, destroyed = 0;  ///< communicators
+  std::atomic<int> aborted = 0, destroyed = 0;  ///< communicators
   std::vector<std::string> calls;  ///< all that was called, of any rank: "send_receive 0>1:8 1>0:0"
   int count(const std::string& prefix) {
     const std::lock_guard lock(mutex_);
