@@ -50,6 +50,7 @@ class Run {
 
   TrainArguments arguments_;
   Config config_;
+  Ranks ranks_;
   Device device_;
   std::optional<RunDirectory> directory_;
   TrainingState state_;
@@ -65,9 +66,7 @@ class Run {
 };
 
 Run::Run(const TrainArguments& arguments, Communicator& comm)
-    : arguments_(arguments), config_(load_config(arguments.config, arguments.overrides)) {
-  require(config_.parallel.expert == 1, config_.named("parallel.expert"), ": ", config_.parallel.expert,
-          ", but this version trains with one rank");
+    : arguments_(arguments), config_(load_config(arguments.config, arguments.overrides)), ranks_(config_, comm) {
   require(!arguments_.overfit_one_batch || !arguments_.resume,
           "--overfit-one-batch cannot be combined with --resume: the run would go on with other data");
   require(config_.train.sample_every == 0 || noncausal_layers(config_).empty(), config_.named("train.sample_every"),
@@ -94,14 +93,14 @@ Run::Run(const TrainArguments& arguments, Communicator& comm)
   state_.fingerprint = corpus_.fingerprint;
   state_.tokenizer = corpus_.tokenizer->json();
 
-  model_.emplace(config_, corpus_.tokenizer->vocabulary(), comm);
+  model_.emplace(config_, corpus_.tokenizer->vocabulary(), *ranks_.experts.group);
   if (device_.kind != Device::cpu) require_room(lasting(), free_memory(device_), device_);
   move_to(*model_, device_);
-  optimizer_.emplace(parameters(*model_), config_.optimizer);
+  optimizer_.emplace(parameters(*model_), config_.optimizer, config_.parallel, ranks_);
   data_.emplace(corpus_, config_.data, config_.model.sequence, config_.train.batch, uint64_t(config_.seed));
   if (!corpus_.valid.id.empty())
     valid_.emplace(corpus_.valid, *corpus_.tokenizer, config_.data, config_.model.sequence, config_.train.eval_tokens);
-  trainer_.emplace(config_, *model_, *optimizer_, *data_);
+  trainer_.emplace(config_, *model_, *optimizer_, *data_, ranks_);
   if (checkpoint) {
     load_model(*checkpoint, *model_);
     checkpoint->load_optimizer(optimizer_tensors(*optimizer_));

@@ -6,12 +6,14 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/tensor.h"
 
 namespace agon {
 
-enum class Collective { all_to_all, all_reduce, broadcast, all_gather, reduce_scatter, barrier, split };
+/// `end` is no call: it is how a rank that has done its work meets the others for the last time.
+enum class Collective { all_to_all, all_reduce, broadcast, all_gather, reduce_scatter, barrier, split, end };
 std::ostream& operator<<(std::ostream& os, Collective c);
 
 /// What the calls of one kind have moved between this rank and the others of its group, and the time they took.
@@ -72,9 +74,18 @@ class Communicator {
   /// Of this group since it was made, by kind of call.
   virtual std::map<Collective, Traffic> traffic() const = 0;
 
+  /// The seconds this rank has waited, in calls of this group, for each rank of it to come.
+  virtual std::vector<double> waited_for() const { return std::vector<double>(size_t(size())); }
+
   /// Makes every rank's pending and future calls fail with `reason`, in this group and in all it was split from or
   /// into.
   virtual void abort(const std::string& reason) = 0;
+};
+
+struct CommunicatorOptions {
+  std::chrono::milliseconds deadline = std::chrono::seconds(60);  ///< the longest that a call waits for other ranks
+  /// Whether somebody wants the job to stop. A rank whose call goes on waiting says on stderr what it waits for.
+  std::function<bool()> asked_to_stop = [] { return false; };
 };
 
 /// One rank: every call returns what it was given, after the same checks.

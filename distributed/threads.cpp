@@ -12,6 +12,8 @@
 #include "distributed/call.h"
 #include "distributed/communicator.h"
 #include "distributed/host.h"
+#include "distributed/names.h"
+#include "distributed/sum.h"
 
 namespace agon {
 
@@ -48,7 +50,7 @@ struct Group {
   /// All are here: the calls may be read, unless they do not fit together.
   void open() {
     if (const std::string found = disagreement(calls, ranks); !found.empty())
-      return world->fail(text("call ", round + 1, " of its group: ", found));
+      return world->fail(text(named_call(round + 1, ranks), ", ", calls[0].operation, ": ", found));
     if (calls[0].operation == Collective::split) make_parts();
     std::ranges::fill(here, 0);
     reading = ranks.size();
@@ -66,11 +68,11 @@ struct Group {
     for (auto& [color, list] : members) parts[color] = std::make_shared<Group>(world, std::move(list));
   }
 
-  /// The ranks that are not present, in words.
-  std::string missing(const std::vector<char>& present) const {
+  /// The ranks that are not here, in words.
+  std::string missing() const {
     std::string list;
     for (size_t r = 0; r < ranks.size(); ++r)
-      if (!present[r]) list += (list.empty() ? "rank " : ", ") + std::to_string(ranks[r]);
+      if (!here[r]) list += (list.empty() ? "" : ", ") + named(ranks[r], this_host());
     return list;
   }
 
@@ -101,11 +103,10 @@ class Round {
     traffic_.waited += seconds_since(start_);
     if (group.round != before) return;
     if (world.failure.empty())
-      world.fail(in_time ? text("call ", before + 1, " of its group, ", call.operation,
-                                ": a rank has ended without it: ", group.missing(group.here))
-                         : text("call ", before + 1, " of its group, ", call.operation, ": waited ",
-                                world.deadline.count(), " ms for ", group.missing(group.here)));
-    throw Error(text(call.operation, " on rank ", group.ranks[rank], world.step ? text(" in step ", world.step) : "",
+      world.fail(text(named_call(before + 1, group.ranks), ", ", call.operation,
+                      in_time ? ": a rank has ended without it: " : ": waited " + duration(world.deadline) + " for ",
+                      group.missing()));
+    throw Error(text(call.operation, " on ", named(group.ranks[rank], this_host()), world.step ? text(" in step ", world.step) : "",
                      " failed: ", world.failure));
   }
   ~Round() {
@@ -128,40 +129,6 @@ class Round {
 std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(const_cast<void*>(t.address())); }
 int64_t row_bytes(const Tensor& t) { return t.shape().with(0, 1).size() * size_of(t.dtype()); }
 int64_t sum_of(std::span<const int64_t> n) { return std::accumulate(n.begin(), n.end(), int64_t(0)); }
-
-template <class T>
-struct SumOf {
-  using type = Accumulator<T>;
-};
-template <>
-struct SumOf<int32_t> {
-  using type = int64_t;
-};
-
-/// Gives write(i, n, values) the sums over ranks of the elements begin ... end, in pieces.
-template <class T, class Write>
-void sum(std::span<const Call> calls, int64_t begin, int64_t end, Write&& write) {
-  constexpr int64_t kPiece = 256;
-  typename SumOf<T>::type sums[kPiece];
-  T values[kPiece];
-  for (int64_t at = begin; at < end; at += kPiece) {
-    const int64_t n = std::min(kPiece, end - at);
-    for (size_t r = 0; r < calls.size(); ++r) {
-      const T* x = static_cast<const T*>(calls[r].tensor->address()) + at;
-      for (int64_t i = 0; i < n; ++i) sums[i] = r == 0 ? typename SumOf<T>::type(x[i]) : sums[i] + x[i];
-    }
-    for (int64_t i = 0; i < n; ++i) values[i] = T(sums[i]);
-    write(at, n, values);
-  }
-}
-
-template <class F>
-void visit_summed(DType t, F&& f) {
-  if (t == DType::i32)
-    f.template operator()<int32_t>();
-  else
-    visit_float(t, f);
-}
 
 class ThreadRank final : public Communicator {
  public:
@@ -205,11 +172,10 @@ class ThreadRank final : public Communicator {
     const Round round(*group_, rank_, {.operation = Collective::all_reduce, .tensor = &t}, moved);
     const int64_t slice = (t.size() + size() - 1) / size(), begin = std::min(t.size(), rank() * slice),
                   end = std::min(t.size(), begin + slice);
-    visit_summed(t.dtype(), [&]<class T>() {
-      sum<T>(group_->calls, begin, end, [&](int64_t at, int64_t n, const T* values) {
-        for (const Call& c : group_->calls) std::copy_n(values, n, reinterpret_cast<T*>(bytes_of(*c.tensor)) + at);
-      });
-    });
+    std::vector<void*> slices;
+    for (const Call& c : group_->calls) slices.push_back(bytes_of(*c.tensor) + begin * size_of(t.dtype()));
+    const std::vector<const void*> from(slices.begin(), slices.end());
+    sum_in_order(t.dtype(), end - begin, from, slices);
     // Everybody's values of its slice come here, and its sums go to everybody.
     const int64_t own = (end - begin) * size_of(t.dtype());
     moved.sent += t.bytes() - own + (size() - 1) * own;
@@ -247,12 +213,10 @@ class ThreadRank final : public Communicator {
     Traffic& moved = traffic_[Collective::reduce_scatter];
     const Round round(*group_, rank_, {.operation = Collective::reduce_scatter, .tensor = &t}, moved);
     const Tensor block(t.shape().with(0, t.shape(0) / size()), t.dtype());
-    const int64_t begin = rank() * block.size();
-    visit_summed(t.dtype(), [&]<class T>() {
-      sum<T>(group_->calls, begin, begin + block.size(), [&](int64_t at, int64_t n, const T* values) {
-        std::copy_n(values, n, reinterpret_cast<T*>(bytes_of(block)) + at - begin);
-      });
-    });
+    std::vector<const void*> from;
+    for (const Call& c : group_->calls) from.push_back(bytes_of(*c.tensor) + rank() * block.bytes());
+    void* const to = bytes_of(block);
+    sum_in_order(t.dtype(), block.size(), from, {&to, 1});
     moved.sent += t.bytes() - block.bytes();
     moved.received += (size() - 1) * block.bytes();
     return block;
@@ -272,7 +236,7 @@ class ThreadRank final : public Communicator {
 
   void abort(const std::string& reason) override {
     const std::lock_guard lock(group_->world->mutex);
-    group_->world->fail(text("rank ", group_->ranks[rank_], ": ", reason));
+    group_->world->fail(text(named(group_->ranks[rank_], this_host()), ": ", reason));
   }
 
  private:
@@ -312,7 +276,7 @@ void run_on_threads(int n, const std::function<void(Communicator&)>& body, std::
     const std::lock_guard lock(world->mutex);
     if (caught) {
       if (!first) first = caught;
-      world->fail(text("rank ", r, ": ", reason_of(caught)));
+      world->fail(text(named(r, this_host()), ": ", reason_of(caught)));
     }
     world->ended[size_t(r)] = 1;
     world->changed.notify_all();

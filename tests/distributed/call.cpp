@@ -31,7 +31,7 @@ TEST_CASE("call: equal calls agree") {
 TEST_CASE("call: a disagreement names operation, shape, dtype and ranks") {
   const Tensor a({2, 3}, DType::f32), b({3, 2}, DType::f32), c({2, 3}, DType::bf16);
   CHECK(check_calls({reduce(a), reduce(b), reduce(a)}) ==
-        "the ranks disagree; rank 4, 9: all_reduce of f32 [2, 3]; rank 5: all_reduce of f32 [3, 2]");
+        "the ranks disagree; ranks 4, 9: all_reduce of f32 [2, 3]; rank 5: all_reduce of f32 [3, 2]");
   CHECK(check_calls({reduce(a), reduce(c)}) ==
         "the ranks disagree; rank 4: all_reduce of f32 [2, 3]; rank 5: all_reduce of bf16 [2, 3]");
   CHECK(check_calls({{}, reduce(a)}) == "the ranks disagree; rank 4: barrier; rank 5: all_reduce of f32 [2, 3]");
