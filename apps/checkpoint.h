@@ -32,8 +32,9 @@ struct SavedCheckpoint {
 /// On many ranks it is collective, and each writes shards, model-00002-of-00004.safetensors and the same for the
 /// optimizer, of what it was given; what several were given alike, one of them writes. Together they must have every
 /// element of every tensor. What fails on one rank fails on all with the same message, naming rank, host, file and
-/// reason; where a rank is gone, the communicator's. `run` must be in a file system that all share. `state`, `config`
-/// and `options.best` are those of rank 0; warnings are given to rank 0.
+/// reason; where a rank is gone, the communicator's, which also gives up on a rank whose disk takes longer than the
+/// others' by its deadline. `run` must be in a file system that all share. `state`, `config` and `options.best` are
+/// those of rank 0; warnings are given to rank 0.
 ///
 /// `state` is the text of a JSON object, `config` any text (UTF-8). Tensors may be on any device.
 SavedCheckpoint save_checkpoint(const std::string& run, int64_t step, std::span<const TensorPart> model,

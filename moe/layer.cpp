@@ -52,6 +52,7 @@ LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context, Decisio
   check(x.shape().rank() == 2, "MoeLayer: x must be [T, D], got ", x.shape());
   context.experts = &experts_;
   context.comm = &comm_;
+  context.exchange = exchange_;
   const auto in_part = [](const char* name, auto&& f) {
     const Part part(name);
     return f();

@@ -8,7 +8,7 @@
 
 #include "autograd/module.h"
 #include "core/options.h"
-#include "distributed/communicator.h"
+#include "distributed/exchange.h"
 #include "moe/routing.h"
 
 namespace agon {
@@ -38,6 +38,7 @@ struct RouterContext {
   uint64_t seed = 0;
   const ExpertGroup* experts = nullptr;  // for strategies that let the experts compete
   Communicator* comm = nullptr;          // the ranks the experts are spread over
+  ExchangeOptions exchange;              // how rows travel between them
   Communicator* everyone = nullptr;      // all ranks that share the global batch; null: those of `comm`
   /// Decisions to be repeated, by layer: the same pairs and, where experts compete, the same answers as a constant.
   /// Replays routing, and holds it fixed for finite differences.

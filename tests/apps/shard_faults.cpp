@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "apps/checkpoint.h"
 #include "tests/apps/layouts.h"
@@ -157,7 +158,64 @@ TEST_CASE("shard faults: every rank dies once at every call") {
         CHECK((found == 3 || found == next));
         for (int r = 0; r < kRanks; ++r)
           if (r != rank && saved.died) CHECK_FALSE(saved.messages[size_t(r)].empty());
-        check_next_save(disk);
+        // The power goes with it, or does not.
+        for (const MemoryFiles::Cut cut : {MemoryFiles::Cut::nothing_lost, MemoryFiles::Cut::all_lost,
+                                           MemoryFiles::Cut::contents_lost, MemoryFiles::Cut::coins}) {
+          CAPTURE(int(cut));
+          MemoryFiles after(disk);
+          after.cut_power(cut, uint64_t(i));
+          CHECK((newest(after) == 3 || newest(after) == next));
+          check_next_save(after);
+        }
       }
   }
+}
+
+TEST_CASE("shard faults: what has been saved outlasts a power cut") {
+  for (const MemoryFiles::Cut cut : {MemoryFiles::Cut::all_lost, MemoryFiles::Cut::contents_lost}) {
+    MemoryFiles disk(prepared());
+    save(disk, 4);
+    disk.cut_power(cut, 1);
+    CHECK(newest(disk) == 4);
+  }
+}
+
+TEST_CASE("shard faults: a checkpoint that cannot be read for a moment is passed over by no rank") {
+  MemoryFiles disk(prepared());
+  SharedFiles shared(disk);
+  const auto find = [&](int faulty, int at) {
+    std::mutex mutex;
+    std::vector<int> calls(kRanks, 0);
+    std::set<std::string> outcomes;
+    run_on_threads(kRanks, [&](Communicator& comm) {
+      FaultyFiles files(shared, comm.rank() == faulty ? Fault::io_error : Fault::none, at);
+      std::string outcome;
+      try {
+        const FoundCheckpoint found = find_latest_valid("run", comm, files);
+        outcome = "step " + std::to_string(found.checkpoint->step());
+        CHECK(found.skipped.empty());
+      } catch (const Error& e) {
+        outcome = e.what();
+        CHECK(e.exit_code() == 1);
+      }
+      const std::lock_guard lock(mutex);
+      calls[size_t(comm.rank())] = files.calls();
+      outcomes.insert(outcome);
+    });
+    CHECK(outcomes.size() == 1);
+    return std::pair(calls, *outcomes.begin());
+  };
+  const std::vector<int> calls = find(-1, -1).first;
+  int refused = 0;
+  for (int rank = 0; rank < kRanks; ++rank)
+    for (int i = 0; i < calls[size_t(rank)]; ++i) {
+      CAPTURE(rank);
+      CAPTURE(i);
+      const std::string outcome = find(rank, i).second;
+      if (outcome == "step 3") continue;
+      ++refused;
+      CHECK(outcome.starts_with("rank " + std::to_string(rank) + " on "));
+      CHECK(contains(outcome, "Input/output error"));
+    }
+  CHECK(refused > 100);
 }

@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "core/copy.h"
-#include "tests/support/gradient.h"
+#include "tests/support/cuda.h"
 #include "tests/support/memory_files.h"
 #include "tests/support/ranks.h"
 #include "tests/support/shared_files.h"
@@ -148,4 +148,15 @@ TEST_CASE("stored tensors: shards that are not what the table says") {
       contains(refusal({DType::f32, {20}, {{"2", 0, 7}, {"1", 5, 10}, {"3", 15, 5}}}), "./2: has no tensor 'w[0:7]'"));
   CHECK(contains(refusal({DType::bf16, {20}, {{"1", 0, 7}, {"2", 5, 10}, {"3", 15, 5}}}),
                  "./1: tensor 'w[0:7]' is f32 [7], expected 7 of bf16 by the manifest"));
+}
+
+GPU_CASE("stored tensors: ranges of what a GPU had, on a GPU") {
+  MemoryFiles disk;
+  const Tensor w = there(numbers());
+  write("1", {{"w[0:7]", w, 0, {7}}}, disk);
+  write("2", {{"w[7:20]", w, 7, {13}}}, disk);
+  const StoredTensors stored(".", {{"w", {DType::f32, {4, 5}, {{"1", 0, 7}, {"2", 7, 13}}}}}, disk);
+  const Tensor into = there(Tensor({6}, DType::f32));
+  stored.load_into(TensorPart{"w", into, 4, Shape{4, 5}});
+  CHECK(identical(on_host(into), tensor_of<float>({4, 5, 6, 7, 8, 9})));
 }
