@@ -6,6 +6,7 @@
 #include "apps/account.h"
 #include "apps/causal.h"
 #include "apps/config_dump.h"
+#include "apps/config_file.h"
 #include "apps/costs.h"
 #include "apps/evaluate.h"
 #include "apps/run.h"
@@ -14,6 +15,7 @@
 #include "apps/utf8.h"
 #include "core/gpu.h"
 #include "core/profile.h"
+#include "distributed/make.h"
 #include "distributed/together.h"
 #include "ops/cpu/peak.h"
 
@@ -190,6 +192,22 @@ int train(const TrainArguments& arguments, Communicator& all) {
   }
 }
 
-int train(const TrainArguments& arguments) { return train(arguments, *make_self_communicator()); }
+int train(const TrainArguments& arguments) {
+  ParallelOptions parallel;
+  try {
+    parallel = load_config(arguments.config, arguments.overrides).parallel;
+  } catch (const UserError&) {  // which all ranks will hear
+  }
+  CommunicatorOptions options;
+  options.deadline = std::chrono::milliseconds(int64_t(parallel.deadline_s * 1000));
+  options.asked_to_stop = [] { return Signals::stop() != 0; };
+  const auto all = make_communicator(parallel.backend, options);
+  try {
+    return train(arguments, *all);
+  } catch (const Error& e) {
+    if (dynamic_cast<const Agreed*>(&e) && all->rank() > 0) return e.exit_code();  // the first rank says it
+    throw;
+  }
+}
 
 }  // namespace agon
