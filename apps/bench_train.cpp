@@ -27,8 +27,9 @@ batch = 2
 
 struct TrainBench {
   Config config;
-  Corpus corpus;
   std::unique_ptr<Communicator> comm = make_self_communicator();
+  Ranks ranks;
+  Corpus corpus;
   LanguageModel model;
   Optimizer optimizer;
   TrainingData data;
@@ -36,11 +37,12 @@ struct TrainBench {
 
   explicit TrainBench(const Config& c, Device device)
       : config(c),
+        ranks(c, *comm),
         corpus(load_corpus(c.data)),
         model(c, corpus.tokenizer->vocabulary(), *comm),
         optimizer(moved(device), c.optimizer),
         data(corpus, c.data, c.model.sequence, c.train.batch, uint64_t(c.seed)),
-        trainer(c, model, optimizer, data) {}
+        trainer(c, model, optimizer, data, ranks) {}
 
  private:
   std::vector<Parameter*> moved(Device device) {

@@ -4,10 +4,23 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/copy.h"
 #include "core/profile.h"
 #include "ops/grad_norm.h"
 
 namespace agon {
+
+namespace {
+
+/// In place, the sums over ranks of tensors of one f64 each, in one call.
+void sum_over_ranks(std::initializer_list<const Tensor*> numbers, Communicator& all) {
+  const Tensor sums({int64_t(numbers.size())}, DType::f64, (*numbers.begin())->device());
+  for (int64_t i = 0; const Tensor* t : numbers) copy(sums.part(i++, 1), *t);
+  all.all_reduce(sums);
+  for (int64_t i = 0; const Tensor* t : numbers) copy(*t, sums.part(i++, 1));
+}
+
+}  // namespace
 
 double learning_rate(const OptimizerOptions& o, int64_t step, int64_t steps) {
   if (step < o.warm_up) return o.rate * double(step + 1) / double(o.warm_up + 1);
@@ -21,8 +34,25 @@ double learning_rate(const OptimizerOptions& o, int64_t step, int64_t steps) {
 }
 
 Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options)
-    : parameters_(std::move(parameters)), options_(options) {
-  for (const Parameter* p : parameters_) {
+    : parameters_(std::move(parameters)), updated_(parameters_), options_(options) {
+  make_moments();
+}
+
+Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options,
+                     const ParallelOptions& parallel, Ranks& ranks)
+    : parameters_(std::move(parameters)), updated_(parameters_), options_(options) {
+  if (ranks.size() > 1) {
+    shards_ = parallel.shard_optimizer;
+    all_ = &ranks.all;
+    buckets_.emplace(parameters_, ranks.all, *ranks.experts.replicas, int64_t(parallel.bucket_mib * (1 << 20)),
+                     shards_);
+    if (shards_) updated_.assign(buckets_->parts().begin(), buckets_->parts().end());
+  }
+  make_moments();
+}
+
+void Optimizer::make_moments() {
+  for (const Parameter* p : updated_) {
     moments_.push_back({Tensor(p->master.shape(), p->master.dtype(), p->master.device()),
                         Tensor(p->master.shape(), p->master.dtype(), p->master.device())});
     moments_.back().first.zero();
@@ -30,9 +60,31 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions&
   }
 }
 
+Tape::Ready Optimizer::sum_when_ready() {
+  if (!buckets_) return {};
+  return [this](Parameter& p) { buckets_->ready(p); };
+}
+
+/// Every rank sums the squares of its shares, sharded or not, so that both give the same bits.
+Tensor Optimizer::square_sum(const Tensor& loss) {
+  if (!buckets_) return grad_square_sum(parameters_);
+  {
+    const Part part("gradient sums");
+    buckets_->finish();
+  }
+  const Tensor sum({1}, DType::f64, parameters_.front()->grad.device());
+  sum.zero();
+  if (!buckets_->parts().empty()) copy(sum, grad_square_sum(buckets_->parts()));
+  if (loss)
+    sum_over_ranks({&sum, &loss}, *all_);
+  else
+    sum_over_ranks({&sum}, *all_);
+  return sum;
+}
+
 Optimizer::Outcome Optimizer::update(int64_t step, int64_t steps, const Tensor& loss) {
   const Part part("optimizer");
-  const Outcome outcome{grad_square_sum(parameters_), learning_rate(options_, step, steps)};
+  const Outcome outcome{square_sum(loss), learning_rate(options_, step, steps)};
   AdamWOptions o;
   o.rate = outcome.rate;
   o.beta1 = options_.beta1;
@@ -41,14 +93,18 @@ Optimizer::Outcome Optimizer::update(int64_t step, int64_t steps, const Tensor& 
   o.decay = options_.weight_decay;
   o.clip = options_.clip;
   o.step = step + 1;
-  adamw(parameters_, moments_, o, {outcome.square_sum, loss}, table_);
+  adamw(updated_, moments_, o, {outcome.square_sum, loss}, table_);
+  if (shards_) {
+    for (Parameter* p : parameters_) p->has_grad = false;
+    buckets_->gather_masters();
+  }
   return outcome;
 }
 
-void Optimizer::each_moment(const std::function<void(const std::string&, Tensor&)>& f) {
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    f("first." + parameters_[i]->name, moments_[i].first);
-    f("second." + parameters_[i]->name, moments_[i].second);
+void Optimizer::each_moment(const std::function<void(const std::string&, Tensor&, int64_t)>& f) {
+  for (size_t i = 0; i < updated_.size(); ++i) {
+    f("first." + updated_[i]->name, moments_[i].first, updated_[i]->first);
+    f("second." + updated_[i]->name, moments_[i].second, updated_[i]->first);
   }
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "apps/config.h"
-#include "distributed/communicator.h"
+#include "apps/ranks.h"
+#include "autograd/tape.h"
+#include "distributed/reduce.h"
 #include "ops/adamw.h"
 
 namespace agon {
@@ -14,27 +16,44 @@ namespace agon {
 /// `final_rate`.
 double learning_rate(const OptimizerOptions& options, int64_t step, int64_t steps);
 
-/// AdamW over a model's parameters, with clipping by the global gradient norm.
+/// AdamW over a model's parameters, with clipping by the global gradient norm. On many ranks it also sums the gradients
+/// (reduce.h), and with parallel.shard_optimizer each rank keeps the moments of its share and updates that.
 class Optimizer {
  public:
+  /// For one rank.
   Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options);
+  /// Collective. The ranks must outlive it.
+  Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options, const ParallelOptions& parallel,
+            Ranks& ranks);
+
+  /// For the tape of a step's last micro-batch: sums go on during its backward pass. Empty on one rank.
+  Tape::Ready sum_when_ready();
 
   struct Outcome {
-    Tensor square_sum;  // [1] f64 on the parameters' device: of the gradients, before clipping
+    Tensor square_sum;  // [1] f64 on the parameters' device: of all ranks' gradients, before clipping
     double rate;
   };
-  /// One update; `step` counts from 0, `steps` is the run's length. Nothing changes where the gradients' norm or `loss`
-  /// ([1] f64 on the parameters' device; empty: not looked at) is not finite: see Outcome::square_sum.
+  /// One update; `step` counts from 0, `steps` is the run's length. `loss` ([1] f64 on the parameters' device; empty:
+  /// not looked at) becomes the sum over ranks. Nothing changes on any rank where the gradients' norm or that sum is
+  /// not finite: see Outcome::square_sum. Collective.
   Outcome update(int64_t step, int64_t steps, const Tensor& loss = {});
 
-  /// Calls f(name, moment) for every moment tensor: "first.PATH", "second.PATH".
-  void each_moment(const std::function<void(const std::string&, Tensor&)>& f);
+  /// Calls f(name, moment, first) for every moment tensor of this rank: "first.PATH", "second.PATH", and which element
+  /// of the whole parameter is the first it has.
+  void each_moment(const std::function<void(const std::string&, Tensor&, int64_t first)>& f);
   std::span<Parameter* const> parameters() const { return parameters_; }
-  int64_t bytes() const;  ///< of moments
+  int64_t bytes() const;  ///< of this rank's moments
 
  private:
+  void make_moments();
+  Tensor square_sum(const Tensor& loss);
+
   std::vector<Parameter*> parameters_;
-  std::vector<Moments> moments_;
+  std::optional<GradientBuckets> buckets_;  // on many ranks
+  bool shards_ = false;
+  Communicator* all_ = nullptr;
+  std::vector<Parameter*> updated_;  // parameters_, or this rank's shares
+  std::vector<Moments> moments_;     // of those
   AdamW::Table table_;
   OptimizerOptions options_;
 };

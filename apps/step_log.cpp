@@ -20,16 +20,24 @@ StepLog::Place StepLog::add(const Tensor& values) {
   return place;
 }
 
-void StepLog::read() {
+void StepLog::read(Communicator& all) {
   const Arena::Outside outside;
-  here_ = on_host(numbers_);
+  ranks_ = all.size();
+  if (ranks_ == 1) {
+    here_ = on_host(numbers_);
+    return;
+  }
+  here_ = on_host(all.all_gather(numbers_.part(0, used_)));
+  check(here_.size() == ranks_ * used_, "the ranks have not logged the same: ", used_, " numbers here, ", here_.size(),
+        " on ", ranks_, " ranks");
 }
 
-std::span<const double> StepLog::at(Place place) const {
+std::span<const double> StepLog::at(Place place, int rank) const {
   check(place.first + place.count <= used_, "a log of ", used_, " numbers has none at ", place.first, " to ",
         place.first + place.count);
+  check(rank >= 0 && rank < ranks_, "a log of ", ranks_, " ranks has none of rank ", rank);
   if (place.count == 0) return {};
-  return here_.data<const double>().subspan(size_t(place.first), size_t(place.count));
+  return here_.data<const double>().subspan(size_t(rank * used_ + place.first), size_t(place.count));
 }
 
 }  // namespace agon

@@ -20,8 +20,8 @@ struct NumbersOfMicro {
   std::vector<Layer> layers;   // of all blocks
 };
 
-/// Fills what a report has of its micro-batches (at least one): losses, loads, routing figures, competing layers. The
-/// log has been read.
+/// Fills what a report has of its micro-batches (at least one) on all ranks: losses, loads, routing figures, competing
+/// layers. The log has been read; `micros` are this rank's, and those of the others are at the same places.
 void add_up(const StepLog& log, std::span<const NumbersOfMicro> micros, StepReport& report);
 
 }  // namespace agon

@@ -59,7 +59,7 @@ std::vector<NamedTensor> model_tensors(LanguageModel& model) {
 
 std::vector<NamedTensor> optimizer_tensors(Optimizer& optimizer) {
   std::vector<NamedTensor> all;
-  optimizer.each_moment([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
+  optimizer.each_moment([&](const std::string& name, Tensor& t, int64_t) { all.push_back({name, t}); });
   return all;
 }
 

@@ -18,7 +18,7 @@ set_target_properties(agon_library PROPERTIES
 install(TARGETS agon_library EXPORT agon LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS agon RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 # Modules lie where distributed/module.cpp looks for them.
-foreach(module agon_mpi)
+foreach(module agon_mpi agon_nccl)
   if(TARGET ${module})
     install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/agon)
   endif()

@@ -24,6 +24,15 @@ Tensor Tensor::reshape(Shape shape) const {
   return t;
 }
 
+Tensor Tensor::part(int64_t first, int64_t count) const {
+  check(block_ && first >= 0 && count >= 0 && first + count <= size(), "elements ", first, " to ", first + count,
+        " of a tensor of shape ", shape_);
+  Tensor t = detach();
+  t.block_ = {block_, block_.get() + first * size_of(dtype_)};
+  t.shape_ = {count};
+  return t;
+}
+
 Tensor Tensor::detach() const {
   Tensor t = *this;
   t.id_ = ++last_id;

@@ -44,6 +44,8 @@ class Tensor {
 
   /// The same block under another shape of equal size.
   Tensor reshape(Shape shape) const;
+  /// Elements [first, first + count) of the same block, as a tensor [count] the tape has never seen.
+  Tensor part(int64_t first, int64_t count) const;
   /// The same block as a tensor the tape has never seen: no gradient flows through it.
   Tensor detach() const;
   /// The shape, dtype, device and id alone: what an op captures to give this tensor a gradient without keeping its

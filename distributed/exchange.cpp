@@ -1,16 +1,13 @@
 #include "distributed/exchange.h"
 
-#include "autograd/tape.h"
+#include "core/copy.h"
 
 namespace agon {
 
-Tensor exchange(const Tensor& x, std::vector<int64_t> send_rows, std::vector<int64_t> receive_rows,
-                Communicator& comm) {
-  const Tensor y = comm.all_to_all(x, send_rows, receive_rows);
-  if (y.id() == x.id()) return y;  // one rank: nothing has moved
-  return record("exchange", {&x}, y,
-                [x = x.without_data(), send_rows = std::move(send_rows), receive_rows = std::move(receive_rows), &comm](
-                    Gradients& g, const Tensor& dy) { g.add(x, comm.all_to_all(dy, receive_rows, send_rows)); });
+Tensor exchange(const Tensor& x, const std::vector<int64_t>& send_rows, const std::vector<int64_t>& receive_rows,
+                Communicator& comm, bool bf16) {
+  if (!bf16 || x.dtype() != DType::f32) return comm.all_to_all(x, send_rows, receive_rows);
+  return converted(comm.all_to_all(converted(x, DType::bf16), send_rows, receive_rows), DType::f32);
 }
 
 }  // namespace agon

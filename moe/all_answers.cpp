@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "autograd/tape.h"
@@ -9,32 +10,19 @@
 #include "core/parallel.h"
 #include "moe/cpu/expert_rows.h"
 #include "moe/expert_ffn.h"
+#include "moe/matrix_part.h"
+#include "moe/shared_tokens.h"
 #include "ops/grouped_linear.h"
 
 namespace agon {
 
 namespace {
 
-/// Rows [first, first + n) of a matrix, copied.
-Tensor some_rows(const Tensor& x, int64_t first, int64_t n) {
-  Tensor rows({n, x.shape(1)}, x.dtype(), x.device());
-  run<MatrixPart::Take>(x.device(), rows, x, first, 0);
-  return rows;
-}
-
 /// [e+1] i32: n rows, all of them expert e's.
 Tensor all_for(int64_t e, int64_t experts, int64_t n, Device device) {
   Tensor offsets({experts + 1}, DType::i32, device);
   run<RowsOfOne>(device, offsets, e, n);
   return offsets;
-}
-
-/// Calls f(a row's elements in the part, in the whole) for every row of the part.
-template <class P, class W, class F>
-void each_row(const Tensor& part, const Tensor& whole, int64_t row, int64_t column, F&& f) {
-  const int64_t n = part.shape(0), m = part.shape(1), width = whole.shape(1);
-  for (int64_t i = 0; i < n; ++i)
-    f(part.data<P>().data() + i * m, whole.data<W>().data() + (row + i) * width + column, m);
 }
 
 /// What all_answer_scores does on one rank: its experts and some tokens.
@@ -122,89 +110,6 @@ struct LocalAnswers {
   }
 };
 
-/// The tokens of rank r, on every rank.
-Tensor tokens_of(int r, const Tensor& x, const std::vector<int64_t>& tokens, Communicator& comm) {
-  if (comm.size() == 1) return x;
-  const Tensor there = r == comm.rank() ? x : Tensor({tokens[size_t(r)], x.shape(1)}, x.dtype(), x.device());
-  comm.broadcast(there, r);
-  return there;
-}
-
-std::vector<int64_t> tokens_per_rank(const Tensor& x, Communicator& comm) {
-  const Tensor all = comm.all_gather(tensor_of<int32_t>({int32_t(x.shape(0))}));
-  const auto n = all.data<const int32_t>();
-  return {n.begin(), n.end()};
-}
-
-/// [size * T, e], the experts of rank after rank, <-> [T, E].
-void move_blocks(const Tensor& blocks, const Tensor& whole, int ranks, bool to_whole) {
-  const int64_t T = whole.shape(0), each = whole.shape(1) / ranks;
-  const Device at = whole.device();
-  const Tensor block({T, each}, whole.dtype(), at);
-  for (int64_t r = 0; r < ranks; ++r) {
-    run<MatrixPart::Take>(at, block, to_whole ? blocks : whole, to_whole ? r * T : 0, to_whole ? 0 : r * each);
-    run<MatrixPart::Put>(at, to_whole ? whole : blocks, block, to_whole ? 0 : r * T, to_whole ? r * each : 0);
-  }
-}
-
-/// Rows one after the other.
-Tensor stacked(const std::vector<Tensor>& parts, int64_t width) {
-  int64_t n = 0;
-  for (const Tensor& p : parts) n += p.shape(0);
-  Tensor all({n, width}, parts.front().dtype(), parts.front().device());
-  n = 0;
-  for (const Tensor& p : parts) {
-    run<MatrixPart::Put>(all.device(), all, p, n, 0);
-    n += p.shape(0);
-  }
-  return all;
-}
-
-Tensor answer_scores_of_all(const Tensor& x, const LocalAnswers& local, Communicator& comm) {
-  if (comm.size() == 1) return local.scores(x);
-  const int64_t T = x.shape(0), each = local.experts.experts();
-  const std::vector<int64_t> tokens = tokens_per_rank(x, comm), mine(size_t(comm.size()), T);
-  std::vector<Tensor> there;
-  for (int r = 0; r < comm.size(); ++r) there.push_back(local.scores(tokens_of(r, x, tokens, comm)));
-  const Tensor blocks = comm.all_to_all(stacked(there, each), tokens, mine);
-  Tensor all({T, each * comm.size()}, blocks.dtype(), blocks.device());
-  move_blocks(blocks, all, comm.size(), true);
-  return all;
-}
-
-/// Adds to the experts' gradients and returns dx, empty where it is not wanted.
-Tensor backward_of_all(const Tensor& x, const Tensor& dscores, const LocalAnswers& local, LocalAnswers::Into into,
-                       bool wants_x, Communicator& comm) {
-  const auto with_x = [&](const Tensor& tokens) {
-    LocalAnswers::Into all = into;
-    if (wants_x || comm.size() > 1) all.x = Tensor(tokens.shape(), x.dtype(), x.device());
-    return all;
-  };
-  if (comm.size() == 1) {
-    const LocalAnswers::Into all = with_x(x);
-    local.backward(x, dscores, all);
-    return all.x;
-  }
-  const int64_t T = x.shape(0), each = local.experts.experts();
-  const std::vector<int64_t> tokens = tokens_per_rank(x, comm), mine(size_t(comm.size()), T);
-  const Tensor leaving({T * comm.size(), each}, dscores.dtype(), dscores.device());
-  move_blocks(leaving, dscores, comm.size(), false);
-  const Tensor arrived = comm.all_to_all(leaving, mine, tokens);
-  Tensor dx;
-  int64_t first = 0;
-  for (int r = 0; r < comm.size(); ++r) {
-    const Tensor there = tokens_of(r, x, tokens, comm);
-    const LocalAnswers::Into all = with_x(there);
-    const int64_t n = tokens[size_t(r)];
-    const Tensor part = some_rows(arrived, first, n);
-    local.backward(there, part, all);
-    comm.all_reduce(all.x);
-    if (r == comm.rank()) dx = all.x;
-    first += n;
-  }
-  return wants_x ? dx : Tensor();
-}
-
 }  // namespace
 
 void LocalAnswerScores::in_steps(const Tensor& scores, const Tensor& x, const ExpertGroup& experts, AnswerScore score,
@@ -238,41 +143,31 @@ void LocalAnswerScores::cpu(const Tensor& scores, const Tensor& x, const ExpertG
                         });
 }
 
-void MatrixPart::Take::cpu(const Tensor& part, const Tensor& whole, int64_t row, int64_t column) {
-  visit_float(part.dtype(), [&]<class P>() {
-    visit_float(whole.dtype(), [&]<class W>() {
-      each_row<P, const W>(part, whole, row, column, [](P* to, const W* from, int64_t m) {
-        std::transform(from, from + m, to, [](W v) { return convert<P>(v); });
-      });
-    });
-  });
-}
-
-void MatrixPart::Put::cpu(const Tensor& whole, const Tensor& part, int64_t row, int64_t column) {
-  visit_float(part.dtype(), [&]<class P>() {
-    visit_float(whole.dtype(), [&]<class W>() {
-      each_row<const P, W>(part, whole, row, column, [](const P* from, W* to, int64_t m) {
-        std::transform(from, from + m, to, [](P v) { return convert<W>(v); });
-      });
-    });
-  });
-}
-
 void RowsOfOne::cpu(const Tensor& offsets, int64_t expert, int64_t n) {
   const auto offset = offsets.data<int32_t>();
   for (size_t i = 0; i < offset.size(); ++i) offset[i] = int64_t(i) > expert ? int32_t(n) : 0;
 }
 
 Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScore score, int64_t chunk_bytes,
-                         Communicator& comm, bool differentiable) {
+                         Communicator& comm, bool differentiable, const ExchangeOptions& exchange) {
   check(x.shape().rank() == 2 && x.shape(1) == experts.up.value.shape(2) && x.dtype() == experts.up.value.dtype(),
         "all_answer_scores: x ", x.shape(), " of ", x.dtype(), " for experts of width ", experts.up.value.shape(2),
         " in ", experts.up.value.dtype());
-  Tensor scores = answer_scores_of_all(x, {experts, score, chunk_bytes}, comm);
+  const LocalAnswers local{experts, score, chunk_bytes};
+  std::shared_ptr<const SharedTokens> shared;  // empty where there is one rank
+  if (comm.size() > 1 || exchange.own_too) shared = std::make_shared<SharedTokens>(x, chunk_bytes, comm, exchange);
+  Tensor scores;
+  if (shared) {
+    scores = Tensor({x.shape(0), experts.experts() * comm.size()}, accumulator_dtype(x.dtype()), x.device());
+    shared->each_chunk(
+        [&](const SharedTokens::Chunk& c) { shared->numbers_home(c, local.scores(shared->gathered(c, x)), scores); });
+  } else {
+    scores = local.scores(x);
+  }
   if (!differentiable) return scores;
   const Tensor &up = experts.up, &down = experts.down, &up_bias = experts.up_bias, &down_bias = experts.down_bias;
   return record("all_answer_scores", {&x, &up, &down, &up_bias, &down_bias}, scores,
-                [x, &experts, score, chunk_bytes, &comm](Gradients& g, const Tensor& dscores) {
+                [x, &experts, local, shared](Gradients& g, const Tensor& dscores) {
                   std::vector<std::pair<const Tensor*, Tensor>> made;
                   const auto place = [&](const Tensor& p) -> Tensor {  // zeros, or what is there already
                     if (!g.wants(p)) return {};
@@ -282,9 +177,20 @@ Tensor all_answer_scores(const Tensor& x, const ExpertGroup& experts, AnswerScor
                     }
                     return made.emplace_back(&p, Tensor(p.shape(), p.dtype(), p.device()).zero()).second;
                   };
-                  const LocalAnswers::Into into{
+                  LocalAnswers::Into into{
                       place(experts.up), place(experts.down), place(experts.up_bias), place(experts.down_bias), {}};
-                  const Tensor dx = backward_of_all(x, dscores, {experts, score, chunk_bytes}, into, g.wants(x), comm);
+                  const Tensor dx = g.wants(x) ? Tensor(x.shape(), x.dtype(), x.device()) : Tensor();
+                  if (shared) {
+                    shared->each_chunk([&](const SharedTokens::Chunk& c) {
+                      const Tensor tokens = shared->gathered(c, x), slopes = shared->numbers_out(c, dscores);
+                      if (dx) into.x = Tensor(tokens.shape(), x.dtype(), x.device());
+                      local.backward(tokens, slopes, into);
+                      if (dx) shared->sum_home(c, into.x, dx);
+                    });
+                  } else {
+                    into.x = dx;
+                    local.backward(x, dscores, into);
+                  }
                   for (const auto& [p, gradient] : made) g.add(*p, gradient);
                   if (dx) g.add(x, dx);
                 });

@@ -77,8 +77,8 @@ Tensor contest_scores(const CompetitionOptions& options, AnswerScore score, cons
   if (const Pairs* held = context.held_pairs(); held && held->affinity && !options.loser_gradient)
     return held->affinity;
   check(context.experts && context.comm, "experts compete only inside a layer");
-  const Tensor scores =
-      all_answer_scores(x, *context.experts, score, options.chunk_mib << 20, *context.comm, options.loser_gradient);
+  const Tensor scores = all_answer_scores(x, *context.experts, score, options.chunk_mib << 20, *context.comm,
+                                          options.loser_gradient, context.exchange);
   check_scores(scores, context, "the experts' answers'");
   return scores;
 }

@@ -1,102 +1,99 @@
 #include "moe/journey.h"
 
-#include <algorithm>
 #include <utility>
 
+#include "autograd/tape.h"
 #include "core/copy.h"
-#include "distributed/exchange.h"
-#include "moe/dispatch.h"
+#include "moe/two_sources.h"
+#include "ops/copy_part.h"
 
 namespace agon {
 
 namespace {
 
-/// Rows of each rank in a plan by rank.
-std::vector<int64_t> rows_per_rank(const Plan& plan) {
-  const auto offset = plan.offsets.data<const int32_t>();
-  std::vector<int64_t> n;
-  for (size_t r = 0; r + 1 < offset.size(); ++r) n.push_back(offset[r + 1] - offset[r]);
-  return n;
-}
-
-/// A list with an entry per row of the exchange, exchanged.
-std::vector<int32_t> exchange_list(const std::vector<int32_t>& list, const std::vector<int64_t>& out,
-                                   const std::vector<int64_t>& in, Communicator& comm) {
-  const Tensor arrived = comm.all_to_all(tensor_of(list).reshape({int64_t(list.size()), 1}), out, in);
-  const auto values = arrived.data<const int32_t>();
-  return {values.begin(), values.end()};
+/// rows [index] of `first` and `second`.
+Tensor gather(const Tensor& index, const Tensor& first, const Tensor& second) {
+  const Tensor& like = first ? first : second;
+  Tensor y(like.shape().with(0, index.size()), like.dtype(), like.device());
+  run<TwoSources::Gather>(like.device(), y, first, second, index);
+  return y;
 }
 
 }  // namespace
 
-Journey::Journey(const Pairs& pairs, const Plan& plan, int64_t experts, Communicator& comm)
-    : comm_(comm), pairs_(plan), arrived_(plan) {
-  const int ranks = comm.size();
-  if (ranks == 1) return;
-  const int64_t local = experts / ranks;
-  const auto expert = pairs.expert.data<const int32_t>(), token_offset = pairs.token_offsets.data<const int32_t>();
-  const auto tokens = token_offset.size() - 1, used = size_t(token_offset[tokens]);
+Tensor Journey::Way::spread(const Tensor& x) const {
+  const Tensor came = exchange(gather(lists.leaving_rows, x, {}), lists.rows_out, lists.rows_in, comm, bf16);
+  if (lists.own_rows == 0) return came;
+  Tensor arrived(x.shape().with(0, x.shape(0) + came.shape(0)), x.dtype(), x.device());
+  copy_part(arrived, 0, x, 0, x.size());
+  copy_part(arrived, x.size(), came, 0, came.size());
+  return arrived;
+}
 
-  std::vector<int32_t> rank_of_pair, rank_of_visit, visit_offset{0};
-  for (size_t i = 0; i < used; ++i) rank_of_pair.push_back(int32_t(expert[i] / local));
-  for (size_t t = 0; t < tokens; ++t) {
-    std::vector<int32_t> ranks_of_token(rank_of_pair.begin() + token_offset[t],
-                                        rank_of_pair.begin() + token_offset[t + 1]);
-    std::ranges::sort(ranks_of_token);
-    const auto rest = std::ranges::unique(ranks_of_token);
-    rank_of_visit.insert(rank_of_visit.end(), ranks_of_token.begin(), rest.begin());
-    visit_offset.push_back(int32_t(rank_of_visit.size()));
+Tensor Journey::Way::gathered(const Tensor& y) const {
+  const int64_t own = lists.own_rows * y.shape(1);
+  Tensor leaving = y;
+  if (own > 0) {
+    leaving = Tensor(y.shape().with(0, y.shape(0) - lists.own_rows), y.dtype(), y.device());
+    copy_part(leaving, 0, y, own, leaving.size());
   }
-  by_rank_ = make_plan(tensor_of(rank_of_pair), pairs.token_offsets, ranks);
-  visits_ = make_plan(tensor_of(rank_of_visit), tensor_of(visit_offset), ranks);
-  rows_out_ = rows_per_rank(visits_);
-  pairs_out_ = rows_per_rank(by_rank_);
+  const Tensor returned = exchange(leaving, lists.rows_in, lists.rows_out, comm, bf16);
+  const Tensor sum({lists.visit_offsets.size() - 1, y.shape(1)}, y.dtype(), y.device());
+  run<TwoSources::Sum>(y.device(), sum, returned, y, lists.visits, lists.visit_offsets);
+  return sum;
+}
 
-  // In the order they travel: which expert each pair wants there, and how many pairs each visit has. A visit's pairs
-  // are neighbours, because both plans sort by rank, then token.
-  std::vector<int32_t> wanted, pairs_of_visit;
-  std::pair<int32_t, int32_t> last{-1, -1};
-  for (size_t n = 0; n < used; ++n) {
-    const auto i = size_t(by_rank_.pair_of_row.data<const int32_t>()[n]);
-    wanted.push_back(int32_t(expert[i] % local));
-    const std::pair<int32_t, int32_t> visit{rank_of_pair[i], by_rank_.token_of_pair.data<const int32_t>()[i]};
-    if (std::exchange(last, visit) != visit) pairs_of_visit.push_back(0);
-    ++pairs_of_visit.back();
-  }
+Tensor Journey::Way::to_experts(const Tensor& weight) const {
+  const Tensor came = exchange(gather(lists.leaving_pairs, weight, {}), lists.pairs_out, lists.pairs_in, comm);
+  return gather(lists.arrived_pairs, came, weight);
+}
 
-  std::vector<int32_t> sizes;
-  for (size_t r = 0; r < size_t(ranks); ++r) sizes.insert(sizes.end(), {int32_t(rows_out_[r]), int32_t(pairs_out_[r])});
-  const std::vector<int64_t> two(size_t(ranks), 2);
-  const std::vector<int32_t> arriving = exchange_list(sizes, two, two, comm);
-  for (size_t r = 0; r < size_t(ranks); ++r) {
-    rows_in_.push_back(arriving[2 * r]);
-    pairs_in_.push_back(arriving[2 * r + 1]);
-  }
-  const std::vector<int32_t> expert_here = exchange_list(wanted, pairs_out_, pairs_in_, comm);
-  std::vector<int32_t> offset{0};
-  for (int32_t n : exchange_list(pairs_of_visit, rows_out_, rows_in_, comm)) offset.push_back(offset.back() + n);
-  arrived_ = make_plan(tensor_of(expert_here), tensor_of(offset), local);
+Tensor Journey::Way::from_experts(const Tensor& weight) const {
+  const Tensor returned = exchange(gather(lists.returning_pairs, weight, {}), lists.pairs_in, lists.pairs_out, comm);
+  return gather(lists.home_pairs, returned, weight);
+}
+
+Journey::Journey(const Pairs& pairs, const Plan& plan, int64_t experts, Communicator& comm,
+                 const ExchangeOptions& options, const std::optional<ExchangeBounds>& bounds)
+    : here_(plan) {
+  if (comm.size() == 1 && !options.own_too) return;
+  way_ = std::make_shared<const Way>(
+      Way{make_journey_lists(pairs, experts, comm, options.own_too, bounds), comm, options.bf16});
 }
 
 Tensor Journey::out(const Tensor& x) const {
-  return comm_.size() == 1 ? x : exchange(permute(x, visits_), rows_out_, rows_in_, comm_);
-}
-
-Tensor Journey::out_weight(const Tensor& weight) const {
-  if (comm_.size() == 1) return weight;
-  const Tensor leaving = by_row(weight, by_rank_);
-  const Tensor arrived = exchange(leaving.reshape({leaving.size(), 1}), pairs_out_, pairs_in_, comm_);
-  return arrived.reshape({arrived.size()});
+  if (!way_) return x;
+  return record("journey out", {&x}, way_->spread(x),
+                [x = x.without_data(), way = way_](Gradients& g, const Tensor& d) { g.add(x, way->gathered(d)); });
 }
 
 Tensor Journey::home(const Tensor& y) const {
-  return comm_.size() == 1 ? y : combine(exchange(y, rows_in_, rows_out_, comm_), visits_);
+  if (!way_) return y;
+  return record("journey home", {&y}, way_->gathered(y),
+                [y = y.without_data(), way = way_](Gradients& g, const Tensor& d) { g.add(y, way->spread(d)); });
+}
+
+Tensor Journey::out_weight(const Tensor& weight) const {
+  if (!way_) return weight;
+  return record("journey of weights", {&weight}, way_->to_experts(weight),
+                [weight = weight.without_data(), way = way_](Gradients& g, const Tensor& d) {
+                  g.add(weight, way->from_experts(d));
+                });
 }
 
 Tensor Journey::rows_home(const Tensor& rows) const {
-  if (comm_.size() == 1) return rows;
-  const Tensor of_pairs = by_pair(exchange(by_pair(rows, arrived_), pairs_in_, pairs_out_, comm_), by_rank_);
-  return by_row(of_pairs, pairs_);
+  if (!way_) return rows;
+  const Plan &here = here_, &there = plan();
+  const JourneyLists& l = way_->lists;
+  const Tensor to = rows_of(l.returning_pairs, there), from = sources_by_row(here, l.home_pairs, there),
+               back_to = rows_of(l.leaving_pairs, here), back_from = sources_by_row(there, l.arrived_pairs, here);
+  const Tensor came = exchange(gather(to, rows, {}), l.pairs_in, l.pairs_out, way_->comm, way_->bf16);
+  return record("journey of answers", {&rows}, gather(from, came, rows),
+                [rows = rows.without_data(), way = way_, back_to, back_from](Gradients& g, const Tensor& d) {
+                  const Tensor slopes =
+                      exchange(gather(back_to, d, {}), way->lists.pairs_out, way->lists.pairs_in, way->comm, way->bf16);
+                  g.add(rows, gather(back_from, slopes, d));
+                });
 }
 
 }  // namespace agon

@@ -1,9 +1,14 @@
 #include "moe/layer.h"
 
+#include <algorithm>
+#include <optional>
+
+#include "core/copy.h"
 #include "core/profile.h"
 #include "moe/dispatch.h"
 #include "moe/expert_ffn.h"
 #include "moe/journey.h"
+#include "moe/statistics.h"
 #include "ops/activation.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
@@ -21,8 +26,8 @@ void MoeOptions::visit(OptionVisitor& v) {
 }
 
 MoeLayer::MoeLayer(const MoeOptions& options, const RouterOptions& router, int64_t width, Precision precision,
-                   MoeInit init, Communicator& comm)
-    : total_(options.experts), comm_(comm) {
+                   MoeInit init, Communicator& comm, const ExchangeOptions& exchange)
+    : total_(options.experts), comm_(comm), exchange_(exchange), experts_per_token_(router.experts_per_token()) {
   require(total_ >= 1, "moe.experts = ", total_, ", expected at least 1");
   require(options.expert_width >= 1, "moe.expert_width = ", options.expert_width, ", expected at least 1");
   require(total_ % comm.size() == 0, "moe.experts = ", total_, " do not divide over ", comm.size(), " ranks");
@@ -47,6 +52,7 @@ LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context, Decisio
   check(x.shape().rank() == 2, "MoeLayer: x must be [T, D], got ", x.shape());
   context.experts = &experts_;
   context.comm = &comm_;
+  context.exchange = exchange_;
   const auto in_part = [](const char* name, auto&& f) {
     const Part part(name);
     return f();
@@ -54,7 +60,13 @@ LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context, Decisio
 
   const Pairs pairs = in_part("router", [&] { return router_->select(x, context); });
   const Plan plan = in_part("dispatch", [&] { return make_plan(pairs.expert, pairs.token_offsets, total_); });
-  const Journey journey = in_part("dispatch", [&] { return Journey(pairs, plan, total_, comm_); });
+  const bool bounded = exchange_.bounded && context.mode == Mode::train && (comm_.size() > 1 || exchange_.own_too);
+  const Journey journey = in_part("dispatch", [&] {
+    const int64_t tokens = std::max(x.shape(0), context.most_tokens);
+    return Journey(
+        pairs, plan, total_, comm_, exchange_,
+        bounded ? std::optional(bounds_of(exchange_, tokens, experts_per_token_, total_, comm_.size())) : std::nullopt);
+  });
   const Tensor arrived = in_part("dispatch", [&] { return journey.out(x); });
   Weighed weighed;
   Tensor y;
@@ -68,6 +80,11 @@ LayerOutput MoeLayer::operator()(const Tensor& x, RouterContext context, Decisio
     const Tensor rows = in_part("dispatch", [&] { return journey.rows_home(answers); });
     weighed = in_part("router", [&] { return router_->weigh(pairs, rows, plan, context); });
     y = in_part("dispatch", [&] { return combine(rows, weighed.weight, plan); });
+  }
+  if (bounded) {
+    const Tensor dropped = tensor_of<double>({double(journey.dropped())});
+    const double chosen = double(on_host(pairs.token_offsets).data<const int32_t>().back());
+    add_figure(weighed.statistics, "exchange_dropped", on_device(dropped, x.device()), std::max(1.0, chosen));
   }
   if (decision) *decision = {pairs, weighed.weight};
   if (shared_) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 
+#include "distributed/exchange.h"
 #include "moe/experts.h"
 #include "moe/router.h"
 
@@ -36,12 +37,14 @@ struct MoeInit {
 };
 
 /// Select, plan, exchange, experts, exchange back, weigh: the same lines on one rank and on many. `comm` is the group
-/// the experts are spread over; expert e belongs to rank e / (E / size).
+/// the experts are spread over; expert e belongs to rank e / (E / size). A bounded exchange is one of training: in
+/// other modes rows travel exactly. It adds the figure exchange_dropped, the share of the chosen pairs that did not
+/// fit.
 class MoeLayer {
  public:
   /// Throws UserError when the experts do not divide over the ranks or the router's options do not fit.
   MoeLayer(const MoeOptions& options, const RouterOptions& router, int64_t width, Precision precision, MoeInit init,
-           Communicator& comm);
+           Communicator& comm, const ExchangeOptions& exchange = {});
 
   /// x [T, D]. context.experts and context.comm are set here; `decision` is filled where it is given.
   LayerOutput operator()(const Tensor& x, RouterContext context, Decision* decision = nullptr);
@@ -63,6 +66,8 @@ class MoeLayer {
   std::unique_ptr<FeedForward> shared_;
   Parameter shared_gate_;  // [1, D]
   Communicator& comm_;
+  ExchangeOptions exchange_;
+  double experts_per_token_;
 };
 
 }  // namespace agon

@@ -8,7 +8,7 @@
 
 #include "autograd/module.h"
 #include "core/options.h"
-#include "distributed/communicator.h"
+#include "distributed/exchange.h"
 #include "moe/routing.h"
 
 namespace agon {
@@ -32,11 +32,13 @@ struct RouterContext {
   Tensor sequence_offsets;
   /// The same on the device of x; empty: nobody has put them there, or that is the CPU (scopes.h: sequences_on).
   Tensor sequence_offsets_there;
-  Tensor token;           // [T] i32 ids
-  int64_t first_row = 0;  // global number of the first token, for keyed random draws
+  Tensor token;             // [T] i32 ids
+  int64_t most_tokens = 0;  // of any rank of `comm`, where they differ: what a bounded exchange reckons with
+  int64_t first_row = 0;    // global number of the first token, for keyed random draws
   uint64_t seed = 0;
   const ExpertGroup* experts = nullptr;  // for strategies that let the experts compete
   Communicator* comm = nullptr;          // the ranks the experts are spread over
+  ExchangeOptions exchange;              // how rows travel between them
   Communicator* everyone = nullptr;      // all ranks that share the global batch; null: those of `comm`
   /// Decisions to be repeated, by layer: the same pairs and, where experts compete, the same answers as a constant.
   /// Replays routing, and holds it fixed for finite differences.

@@ -87,12 +87,12 @@ TEST_CASE("optimizer: a gradient that is not finite changes nothing") {
   f.b.grad.data<double>()[3] = std::numeric_limits<double>::quiet_NaN();
   const Tensor a = clone(f.a.master), b = clone(f.b.master);
   std::vector<Tensor> moments;
-  optimizer.each_moment([&](const std::string&, Tensor& t) { moments.push_back(clone(t)); });
+  optimizer.each_moment([&](const std::string&, Tensor& t, int64_t) { moments.push_back(clone(t)); });
   CHECK(!std::isfinite(optimizer.update(1, 10).square_sum.item()));
   CHECK(identical(a, f.a.master));
   CHECK(identical(b, f.b.master));
   size_t i = 0;
-  optimizer.each_moment([&](const std::string& name, Tensor& t) {
+  optimizer.each_moment([&](const std::string& name, Tensor& t, int64_t) {
     CAPTURE(name);
     CHECK(identical(t, moments[i++]));
   });

@@ -27,7 +27,7 @@ TEST_CASE("step_numbers: sums of micro-batches, means of layers, and figures tha
     m.layers[2].values = note({0.75, 0.5});
     m.layers[2].load = note({2, first ? 0. : 2.});
   }
-  log.read();
+  log.read(*make_self_communicator());
   StepReport r;
   add_up(log, micros, r);
   CHECK(r.loss == 3.5);
@@ -39,4 +39,35 @@ TEST_CASE("step_numbers: sums of micro-batches, means of layers, and figures tha
   CHECK(r.routing.at("tokens_with_1") == 0.25);  // none is a share of 0
   CHECK(r.competing == 1);
   CHECK(r.routing.at("load_max") == doctest::Approx((6 / 4. + 4 / 3.) / 2));
+}
+
+TEST_CASE("step_numbers: other ranks' micro-batches count like more of one's own") {
+  std::vector<StepReport> reports(3);
+  const auto noted = [](StepLog& log, int micro) {
+    NumbersOfMicro m;
+    m.loss = log.add(tensor_of<double>({1 + micro * 0.5}));
+    m.layers.resize(1);
+    m.layers[0].losses.emplace_back("balance", log.add(tensor_of<double>({2. + micro})));
+    m.layers[0].figures = {"dropped", "margin"};
+    m.layers[0].values = log.add(tensor_of<double>({0.25 * micro, micro == 2 ? std::nan("") : micro + 1}));
+    m.layers[0].load = log.add(tensor_of<double>({1. + micro, 3}));
+    return m;
+  };
+  run_on_threads(2, [&](Communicator& all) {
+    StepLog log;
+    const std::vector<NumbersOfMicro> micros{noted(log, all.rank()), noted(log, 2 + all.rank())};
+    log.read(all);
+    add_up(log, micros, reports[size_t(all.rank())]);
+  });
+  StepLog log;
+  std::vector<NumbersOfMicro> micros;
+  for (int micro = 0; micro < 4; ++micro) micros.push_back(noted(log, micro));
+  log.read(*make_self_communicator());
+  add_up(log, micros, reports[2]);
+  for (const StepReport& r : reports) {
+    CHECK(r.loss == reports[2].loss);
+    CHECK(r.losses == reports[2].losses);
+    CHECK(r.load == std::vector<std::vector<double>>{{10, 12}});
+    CHECK(r.routing == reports[2].routing);
+  }
 }

@@ -47,6 +47,7 @@ inline LanguageModel& placed(LanguageModel& model) {
 struct Tiny {
   Config config;
   std::unique_ptr<Communicator> comm = make_self_communicator();
+  Ranks ranks;
   Corpus corpus;
   LanguageModel model;
   Optimizer optimizer;
@@ -56,11 +57,12 @@ struct Tiny {
   /// `router`: the section [moe.router].
   explicit Tiny(const std::vector<std::string>& overrides = {}, const std::string& router = kTinyRouter)
       : config(parse_config(kTiny + router, "tiny", overrides)),
+        ranks(config, *comm),
         corpus(load_corpus(config.data)),
         model(config, corpus.tokenizer->vocabulary(), *comm),
         optimizer(parameters(placed(model)), config.optimizer),
         data(corpus, config.data, config.model.sequence, config.train.batch, uint64_t(config.seed)),
-        trainer(config, model, optimizer, data) {
+        trainer(config, model, optimizer, data, ranks) {
     set_threads(int(config.threads));
   }
   ~Tiny() { set_threads(0); }

@@ -48,6 +48,23 @@ TEST_CASE("tensor: reshape keeps block and identity, detach the block alone, wit
   CHECK_THROWS_AS(Tensor().reshape({0}), Error);
 }
 
+TEST_CASE("tensor: a part has the block's elements from one to another, and keeps it alive") {
+  Tensor a = tensor_of<float>({1, 2, 3, 4, 5, 6});
+  const Tensor part = a.reshape({2, 3}).part(2, 3), none = a.part(6, 0);
+  CHECK(part.shape() == Shape{3});
+  CHECK(part.id() != a.id());
+  CHECK(!a.unique());
+  CHECK(!part.unique());
+  part.data<float>()[0] = 9;
+  CHECK(a.data<float>()[2] == 9);
+  CHECK(none.size() == 0);
+  CHECK_THROWS_AS(a.part(4, 3), Error);
+  CHECK_THROWS_AS(a.part(-1, 2), Error);
+  CHECK_THROWS_AS(Tensor().part(0, 0), Error);
+  a = {};
+  CHECK(part.data<float>()[2] == 5);
+}
+
 TEST_CASE("tensor: without_data lets the memory go") {
   Arena arena;
   const Arena::Scope scope(arena);
