@@ -140,7 +140,8 @@ TEST_CASE("ranks: asked by a signal or a file, all save after the same step") {
     while (!over && (!fs::exists(log) || fs::file_size(log) == 0)) std::this_thread::yield();
     if (!over) kill(getpid(), SIGTERM);
   });
-  const int code = train_on(4, folder.run("run", {"train.steps=100000", "train.eval_every=0", "parallel.expert=2"}));
+  const int code = train_on(4, folder.run("run", with({"train.steps=100000", "train.checkpoint_every=0",
+                                                       "train.eval_every=0", "parallel.expert=2"})));
   over = true;
   CHECK(code == 128 + SIGTERM);
   CHECK(quiet.text().find("stopped by a signal after step ") != std::string::npos);
@@ -148,8 +149,8 @@ TEST_CASE("ranks: asked by a signal or a file, all save after the same step") {
   const int step = log.back()["step"];
   CHECK(fs::exists(folder.checkpoint("run", step)));
   std::ofstream(folder.path / "run" / "checkpoint-now");
-  TrainArguments again = folder.run("run", {text("train.steps=", step + 3), "train.eval_every=0", "train.keep=9",
-                                            "train.checkpoint_every=0", "parallel.expert=4"});
+  TrainArguments again = folder.run("run", with({text("train.steps=", step + 3), "train.checkpoint_every=0",
+                                                 "train.eval_every=0", "parallel.expert=4"}));
   again.resume = true;
   CHECK(train_on(4, again) == 0);
   CHECK(fs::exists(folder.checkpoint("run", step + 1)));
