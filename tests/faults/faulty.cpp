@@ -2,8 +2,9 @@
 //   faulty collectives [ROUNDS]     calls of every kind, their results checked
 //   faulty train CONFIG key=value ... [--resume]
 //   faulty launch -n N [--max-restarts K] [--grace S] VERB ...    as `agon launch`
-// Deadlines come from $DEADLINE, in seconds, for `collectives`, and from the configuration for `train`. Where the file
-// $FAULT_ONCE exists there is no fault.
+//   faulty rendezvous              a text from rank 0 to all others over the store, by torchrun's variables
+// Deadlines come from $DEADLINE, in seconds, and for `train` from the configuration. The fault leaves the file
+// $FAULT_ONCE; where that exists there is none.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -18,6 +19,7 @@
 #include "apps/verbs.h"
 #include "core/error.h"
 #include "distributed/make.h"
+#include "distributed/store.h"
 #include "distributed/who.h"
 #include "tests/faults/faulty_communicator.h"
 
@@ -35,9 +37,10 @@ std::unique_ptr<Communicator> faulty_ranks(const std::string& backend, double de
   CommunicatorOptions options;
   options.deadline = std::chrono::milliseconds(int64_t(deadline * 1000));
   options.asked_to_stop = [] { return Signals::stop() != 0; };
-  const bool done = !variable("FAULT_ONCE").empty() && std::filesystem::exists(variable("FAULT_ONCE"));
+  const std::string mark = variable("FAULT_ONCE");
+  const bool done = !mark.empty() && std::filesystem::exists(mark);
   return testing::with_fault(make_communicator(backend, options),
-                             done ? testing::Fault{} : testing::parse_fault(variable("FAULT")));
+                             done ? testing::Fault{} : testing::parse_fault(variable("FAULT")), mark);
 }
 
 Tensor filled(const Shape& shape, float value) {
@@ -51,10 +54,29 @@ void check_filled(const Tensor& t, const Shape& shape, float value, const char* 
   for (const float x : t.data<float>()) check(x == value, what, ": ", x, ", expected ", value);
 }
 
+double deadline() { return variable("DEADLINE").empty() ? 60 : std::stod(variable("DEADLINE")); }
+
+int rendezvous() {
+  const Who who = who_am_i();
+  StoreOptions options;
+  options.host = who.master;
+  options.port = who.port;
+  options.rank = who.rank;
+  options.size = who.size;
+  options.token = who.token;
+  options.deadline = std::chrono::milliseconds(int64_t(deadline() * 1000));
+  options.note = [](const std::string& note) { std::fprintf(stderr, "faulty: %s\n", note.c_str()); };
+  const auto store = join_store(options);
+  if (who.rank == 0) store->publish("text", "from rank 0");
+  const std::string found = store->get("text");
+  store->barrier();
+  std::printf("rank %d has '%s'\n", who.rank, found.c_str());
+  return 0;
+}
+
 int collectives(int rounds) {
   const Signals signals;
-  const std::string seconds = variable("DEADLINE");
-  const auto all = faulty_ranks("mpi", seconds.empty() ? 60 : std::stod(seconds));
+  const auto all = faulty_ranks("mpi", deadline());
   const int n = all->size(), r = all->rank();
   const auto sum = float(n * (n + 1) / 2);
   const std::vector<int64_t> two_each(size_t(n), 2);
@@ -108,6 +130,7 @@ int run(const Words& words) {
   const std::string verb = words.empty() ? "" : words[0];
   if (verb == "collectives") return collectives(words.size() > 1 ? std::stoi(words[1]) : 20);
   if (verb == "train") return train_faulty(words);
+  if (verb == "rendezvous") return rendezvous();
   if (verb == "launch") return launch_faulty(words);
   if (verb == "keep-rank") return keep_rank(words.at(1), who_am_i().rank, Words(words.begin() + 2, words.end()));
   throw UserError("faulty: unknown verb '" + verb + "'");
@@ -115,9 +138,7 @@ int run(const Words& words) {
 
 }  // namespace
 
-int main(int argc, char** argv) try {
-  return run(Words(argv + 1, argv + argc));
-} catch (const Error& e) {
+int main(int argc, char** argv) try { return run(Words(argv + 1, argv + argc)); } catch (const Error& e) {
   std::fflush(stdout);
   std::fprintf(stderr, "faulty: %s\n", e.what());
   return e.exit_code();

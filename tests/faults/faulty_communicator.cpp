@@ -1,9 +1,11 @@
 #include "tests/faults/faulty_communicator.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <sstream>
 #include <thread>
 
@@ -13,14 +15,23 @@ namespace agon::testing {
 
 namespace {
 
+/// From now on no file can grow beyond 4 KiB.
+void fill_disk() {
+  const rlimit limit{4096, 4096};
+  check(setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit");
+}
+
 struct Pending {
   Fault fault;
+  std::string mark;
   int rank, seen = 0;
 
   void call(Collective kind) {
     if (rank != fault.rank || text(kind) != fault.operation || ++seen < fault.number) return;
     if (fault.how == "slow") return std::this_thread::sleep_for(std::chrono::seconds(1));
     if (seen > fault.number) return;
+    if (!mark.empty()) std::ofstream{mark};
+    if (fault.how == "full") return fill_disk();
     if (fault.how == "kill") kill(getpid(), SIGKILL);
     if (fault.how == "segv") kill(getpid(), SIGSEGV);
     if (fault.how == "stop") kill(getpid(), SIGSTOP);
@@ -100,8 +111,9 @@ Fault parse_fault(const std::string& text) {
   return fault;
 }
 
-std::unique_ptr<Communicator> with_fault(std::unique_ptr<Communicator> inner, const Fault& fault) {
-  auto pending = std::make_shared<Pending>(Pending{fault, inner->rank()});
+std::unique_ptr<Communicator> with_fault(std::unique_ptr<Communicator> inner, const Fault& fault,
+                                         const std::string& mark) {
+  auto pending = std::make_shared<Pending>(Pending{fault, mark, inner->rank()});
   return std::make_unique<FaultyCommunicator>(std::move(inner), std::move(pending));
 }
 
