@@ -84,13 +84,13 @@ void Training::sample() {
 
 void Training::save() {
   const Part part("checkpoint");
-  if (ranks.size() > 1) return;
-  directory->sync_log();
+  if (directory) directory->sync_log();
   CheckpointOptions options;
   options.keep = int(config.train.keep);
   options.best = best_;
-  const SavedCheckpoint saved = save_checkpoint(config.train.out, state.step, model_tensors(*model),
-                                                optimizer_tensors(*optimizer), state.json(), dump(config), options);
+  const SavedCheckpoint saved =
+      save_checkpoint(config.train.out, state.step, model_tensors(*model), optimizer_tensors(*optimizer), state.json(),
+                      dump(config), options, ranks.all);
   for (const std::string& line : saved.warnings) std::fprintf(stderr, "agon: %s\n", line.c_str());
 }
 
