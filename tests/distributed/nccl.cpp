@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "tests/distributed/nccl_ranks.h"
 #include "tests/support/cuda.h"
+#include "tests/support/every_collective.h"
 
 using namespace agon;
 using namespace agon::testing;
@@ -248,4 +249,26 @@ TEST_CASE("nccl: the id may come another way than by the control communicator") 
   options.share_id = [&](std::span<std::byte> id) { asked = id.size() == NcclLibrary::kIdBytes; };
   CHECK(make_nccl_communicator(std::move(options))->size() == 1);
   CHECK(asked);
+}
+
+TEST_CASE("nccl: every collective, on the whole and on parts of it") {
+  for (int n : {1, 2, 3, 4})
+    on_fake_ranks(n, [](Communicator& comm, Device device) {
+      EveryCollective(comm, device, true).run();
+      EveryCollective(comm, device, true).run_in_parts();
+    });
+}
+
+TEST_CASE("cuda: nccl: every collective on one rank, own rows in the device's memory and through NCCL" *
+          doctest::skip(!has_gpu_for_nccl())) {
+  const Device gpu{Device::cuda, 0};
+  for (const bool send_to_self : {false, true}) {
+    NcclOptions options;
+    options.device = gpu;
+    options.control = make_self_communicator();
+    options.send_to_self = send_to_self;
+    const auto comm = make_nccl_communicator(std::move(options));
+    CHECK_NOTHROW(EveryCollective(*comm, gpu).run());
+    CHECK_NOTHROW(EveryCollective(*comm, gpu).run_in_parts());
+  }
 }
