@@ -24,7 +24,8 @@ Account account(LanguageModel& model) {
   const Config& c = model.config();
   Account a;
   each_parameter(model, [&](const std::string& path, Parameter& p) {
-    const int64_t n = p.value.size();
+    const int64_t parts = p.group == Group::expert ? c.moe.layer.experts / p.value.shape(0) : 1;
+    const int64_t n = p.value.size() * parts;
     a.parameters += n;
     a.gradient_bytes += p.grad.bytes();
     a.value_bytes += p.value.bytes() + (p.master.address() != p.value.address() ? p.master.bytes() : 0);

@@ -94,7 +94,12 @@ Calibration parse(const SafetensorsFile& file, const std::string& metadata) {
 std::string calibration_path(const std::string& checkpoint) { return checkpoint + "/calibration.safetensors"; }
 
 std::string weights_of(const std::string& checkpoint, FileSystem& files) {
-  return hexadecimal(read_manifest(checkpoint, files).files.at("model.safetensors").checksum);
+  const Manifest manifest = read_manifest(checkpoint, files);
+  if (manifest.tensors.empty()) return hexadecimal(manifest.files.at("model.safetensors").checksum);
+  Checksum of_shards;
+  for (const auto& [name, digest] : manifest.files)
+    if (name.starts_with("model-")) of_shards.update(&digest.checksum, sizeof digest.checksum);
+  return hexadecimal(of_shards.value());
 }
 
 void Calibration::write(const std::string& path, FileSystem& files) const {

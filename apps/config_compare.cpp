@@ -34,6 +34,17 @@ std::span<const std::string> free_on_resume() {
   return keys;
 }
 
+std::map<std::string, std::string> shared_by_ranks(const Config& config) {
+  static const std::vector<std::string> own{"threads",    "device",         "train.out", "log.*",
+                                            "data.train", "data.tokenizer", "data.valid"};
+  std::map<std::string, std::string> all;
+  for (const Value& v : values_of(config))
+    if (std::ranges::none_of(own, [&](const std::string& pattern) { return matches(v.path, pattern); }))
+      all[v.path] = v.toml;
+  all["device"] = config.parsed_device().kind == Device::cpu ? "cpu" : "cuda";
+  return all;
+}
+
 std::vector<std::string> differences(const Config& a, const Config& b, std::span<const std::string> except) {
   const std::vector<Value> before = values_of(a);
   std::vector<Value> after = values_of(b);

@@ -9,6 +9,8 @@
 #include "apps/verbs.h"
 #include "core/gpu.h"
 #include "core/parallel.h"
+#include "distributed/mpi.h"
+#include "distributed/nccl_open.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/peak.h"
 
@@ -45,9 +47,10 @@ int doctor() {
                 g.minor, g.major < kOldestMajor ? " (too old: 8.0 or newer is needed)" : "", g.processors,
                 short_bytes(double(g.memory)).c_str(), short_bytes(double(g.l2_bytes)).c_str());
   }
-  std::printf("NCCL          not in this build; libnccl.so.2 %s\n", library("libnccl.so.2").c_str());
-  std::printf("MPI           not in this build; libmpi.so.40 %s\n", library("libmpi.so.40").c_str());
-  std::printf("communicators self, threads\n");
+  std::printf("NCCL          %s%s\n", nccl_here().c_str(),
+              kHasCuda ? "" : "; of no use to this build, which has no CUDA");
+  std::printf("MPI           %s\n", mpi_here().c_str());
+  std::printf("communicators self, threads, mpi\n");
   return 0;
 }
 

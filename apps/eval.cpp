@@ -68,7 +68,7 @@ int eval(const EvalArguments& arguments) {
   }
   const EvaluationData data(tokens, *loaded.tokenizer, c.data, c.model.sequence,
                             arguments.data.empty() ? c.train.eval_tokens : 0);
-  const Evaluation e = evaluate(*loaded.model, data, batch, mode, arena);
+  const Evaluation e = evaluate(*loaded.model, data, batch, mode, arena, *comm);
   std::printf("checkpoint     %s\ntext           %s\ntokens         %lld\nbytes          %lld\n", loaded.path.c_str(),
               tokens.source.c_str(), static_cast<long long>(e.tokens), static_cast<long long>(e.bytes));
   std::printf("loss           %.6f nats per token\nbits per byte  %.6f\nperplexity     %.4f (%s)\n", e.loss,

@@ -20,8 +20,10 @@ struct Evaluation {
   double experts_per_token_of(size_t layer) const;
 };
 
-/// The model on a whole text, `batch` windows at a time, each in `arena`: a training run lends its own, which is larger
-/// than an evaluation needs. Throws UserError when there is nothing to predict.
-Evaluation evaluate(LanguageModel& model, const EvaluationData& data, int64_t batch, Mode mode, Step& arena);
+/// The model on a whole text, `batch` windows at a time on each rank, in `arena`: a training run lends its own, which
+/// is larger than an evaluation needs. What it gives is of all ranks. Collective over `all`, which the ranks of the
+/// model's experts are among. Throws UserError when there is nothing to predict.
+Evaluation evaluate(LanguageModel& model, const EvaluationData& data, int64_t batch, Mode mode, Step& arena,
+                    Communicator& all);
 
 }  // namespace agon

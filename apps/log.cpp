@@ -47,6 +47,11 @@ std::string json_line(const StepReport& r) {
   j["grad_norm"] = r.gradient_norm;
   j["tokens_per_s"] = r.seconds > 0 ? double(r.tokens) / r.seconds : 0.0;
   j["share_of_peak"] = r.share_of_peak;
+  if (r.ranks > 1) {
+    j["comm_share"] = r.comm_share;
+    j["comm_bytes"] = r.comm_bytes;
+    if (r.slowest >= 0) j["slowest"] = r.slowest;
+  }
   for (const auto& [name, value] : r.losses) j["loss." + name] = value;
   if (!r.load.empty()) {
     j["load"] = r.load;
@@ -99,6 +104,8 @@ std::string Progress::line(const StepReport& r) const {
   if (val_loss_ >= 0) s += fmt::format(" val {:.4f}", val_loss_) + val_note_;
   s += fmt::format(" lr {:.2e} norm {:.2f} {} tok/s", r.rate, r.gradient_norm, short_number(smooth_speed_));
   if (r.share_of_peak > 0) s += fmt::format(" {:.0f}% of peak", 100 * r.share_of_peak);
+  if (r.ranks > 1) s += fmt::format(" comm {:.0f}% {}", 100 * r.comm_share, short_bytes(r.comm_bytes));
+  if (r.slowest >= 0) s += fmt::format(" slowest {}", r.slowest);
   if (!r.load.empty()) s += fmt::format(" load {:.2f}", load_ratio(r.load));
   if (r.dropped > 0) s += fmt::format(" drop {:.1f}%", 100 * r.dropped);
   const double left = smooth_speed_ > 0 ? double(steps_ - r.step) * double(r.tokens) / smooth_speed_ : 0;

@@ -27,6 +27,11 @@ struct StepReport {
   double val_k = 0;         // realised experts per token, mean over layers with experts; 0 without any
   bool val_causal = true;   // whether no token saw later ones
   double configured_k = 0;  // what it should be
+  int ranks = 1;            // what follows is of many:
+  double comm_share = 0;    // seconds in collective calls over the step's, mean over ranks
+  double comm_bytes = 0;    // sent in the step, by all ranks
+  int slowest = -1;         // the rank that the others waited for; -1: none in particular
+  double waited = 0;        // seconds they waited for it
 };
 
 /// The largest load of an expert over the mean, the worst layer's; 0 without experts.

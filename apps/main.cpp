@@ -4,8 +4,11 @@
 #include <iostream>
 
 #include "apps/keys.h"
+#include "apps/launch.h"
+#include "apps/rank_keeper.h"
 #include "apps/verbs.h"
 #include "core/error.h"
+#include "distributed/who.h"
 
 namespace {
 
@@ -115,6 +118,33 @@ int main(int argc, char** argv) try {
   verb = app.add_subcommand("keys", "every configuration key: type, default, range, meaning");
   verb->add_option("SECTION", section, "only this section, e.g. moe.router");
   verb->callback([&] { agon::print_keys(std::cout, section); });
+
+  agon::LaunchArguments launch;
+  verb = app.add_subcommand("launch", "several ranks of another verb on this machine, supervised");
+  verb->add_option("-n,--ranks", launch.ranks, "how many")->required()->check(CLI::Range(1, 1024));
+  verb->add_option("--max-restarts", launch.max_restarts, "after failures; train goes on from its last checkpoint")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--grace", launch.grace, "seconds that ranks have to save after SIGINT or SIGTERM")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->prefix_command();
+  verb->footer("Behind the options: the verb and its arguments, e.g. agon launch -n 2 train CONFIG parallel.expert=2");
+  verb->callback([&, verb] {
+    launch.words = verb->remaining();
+    code = agon::launch(launch);
+  });
+
+  // What mpirun starts for `launch`: one rank, and who stays beside it.
+  verb = app.add_subcommand("keep-rank", "")->group("");
+  verb->prefix_command();
+  verb->callback([&, verb] {
+    std::vector<std::string> words = verb->remaining();
+    agon::require(words.size() >= 2, "agon keep-rank: expected the supervisor's socket and a command");
+    const std::string socket = words[0];
+    words.erase(words.begin());
+    code = agon::keep_rank(socket, agon::who_am_i().rank, words);
+  });
 
   verb = app.add_subcommand("doctor", "what this build and machine have");
   verb->callback([&] { code = agon::doctor(); });

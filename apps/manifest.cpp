@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "apps/safetensors_header.h"
+#include "apps/safetensors.h"
 #include "core/error.h"
 
 namespace agon {
@@ -12,7 +12,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "agon-checkpoint";
-constexpr int kVersion = 1, kMaxDepth = 64;
+constexpr int kOneFileEach = 1, kShards = 2;  // versions
+constexpr int kMaxDepth = 64;
 constexpr uint64_t kMaxBytes = 256 << 20;
 
 std::string seal_of(std::string_view body) {
@@ -35,10 +36,19 @@ uint64_t parse_hexadecimal(const std::string& digits) {
   return std::stoull(digits, nullptr, 16);
 }
 
+/// What a shard that is not the right one says of itself, where it can say something.
+std::string what_it_says(const std::string& path, FileSystem& files) {
+  try {
+    const Metadata metadata = SafetensorsFile::open(path, files).metadata();
+    const auto found = metadata.find(kShardKey);
+    return found == metadata.end() ? "" : "; it says it is " + in_quotes(found->second);
+  } catch (const Error&) { return ""; }
+}
+
 Manifest read(const Json& json) {
   const int64_t version = json.at("version").get<int64_t>();
-  require(version == kVersion, "found version ", version, ", expected ", kVersion,
-          version > kVersion ? ": written by a newer agon" : "");
+  require(version == kOneFileEach || version == kShards, "found version ", version, ", expected ", kOneFileEach, " or ",
+          kShards, version > kShards ? ": written by a newer agon" : "");
   Manifest m;
   m.step = json.at("step").get<int64_t>();
   require(m.step >= 0, "found step ", m.step, ", expected at least 0");
@@ -48,8 +58,17 @@ Manifest read(const Json& json) {
             "found the file name ", in_quotes(name), ", expected one inside the folder");
     m.files[name] = {entry.at("bytes").get<uint64_t>(), parse_hexadecimal(entry.at("xxh64").get<std::string>())};
   }
-  for (const char* name : {"model.safetensors", "optimizer.safetensors"})
-    require(m.files.count(name), "names no file ", name);
+  for (const std::string kind : kTensorKinds) {
+    if (version == kOneFileEach) {
+      require(m.files.count(kind + ".safetensors"), "names no file ", kind, ".safetensors");
+      continue;
+    }
+    m.tensors[kind] = table_from_json(json.at("tensors").at(kind));
+    for (const auto& [name, tensor] : m.tensors[kind])
+      for (const StoredPart& part : tensor.parts)
+        require(m.files.count(part.file), "tensor ", in_quotes(name), ": a part is in ", in_quotes(part.file),
+                ", which is not among the files");
+  }
   m.config = json.at("config").get<std::string>();
   require(json.at("state").is_object(), "expected an object as state");
   m.state = json.at("state").dump();
@@ -61,12 +80,13 @@ Manifest read(const Json& json) {
 std::string make_manifest(const Manifest& m) try {
   Json json;
   json["format"] = kFormat;
-  json["version"] = kVersion;
+  json["version"] = m.tensors.empty() ? kOneFileEach : kShards;
   json["step"] = m.step;
   json["best"] = m.best;
   json["files"] = Json::object();
   for (const auto& [name, digest] : m.files)
     json["files"][name] = {{"bytes", digest.bytes}, {"xxh64", hexadecimal(digest.checksum)}};
+  for (const auto& [kind, table] : m.tensors) json["tensors"][kind] = to_json(table);
   json["state"] = parse(m.state);
   check(json["state"].is_object(), "the state of a checkpoint must be a JSON object");
   json["config"] = m.config;
@@ -85,22 +105,27 @@ Manifest read_manifest(const std::string& folder, FileSystem& files) {
   require(ours, path, ": not the manifest of an agon checkpoint: expected the format \"", kFormat, '"');
   require(contents == body + seal_of(body), path, ": damaged: found other contents than its checksum was made of");
   try {
-    return read(parse(contents));
+    Manifest m = read(parse(contents));
+    m.seal = contents.substr(body.size());
+    return m;
   } catch (const Json::exception& e) { throw UserError(text(path, ": ", e.what())); } catch (const UserError& e) {
     throw UserError(text(path, ": ", e.what()));
   }
 }
 
-void verify_files(const std::string& folder, const Manifest& manifest, bool contents, FileSystem& files) {
+void verify_files(const std::string& folder, const Manifest& manifest, bool contents, FileSystem& files, int rank,
+                  int ranks) {
+  int number = 0;
   for (const auto& [name, expected] : manifest.files) {
+    if (number++ % ranks != rank) continue;
     const std::string path = folder + '/' + name;
     const uint64_t bytes = File(path, files).bytes();
     require(bytes == expected.bytes, path, ": damaged: found ", bytes, " bytes, expected ", expected.bytes,
-            " by the manifest");
+            " by the manifest", what_it_says(path, files));
     if (!contents) continue;
     const uint64_t checksum = digest_file(path, files).checksum;
     require(checksum == expected.checksum, path, ": damaged: found checksum ", hexadecimal(checksum), ", expected ",
-            hexadecimal(expected.checksum), " by the manifest");
+            hexadecimal(expected.checksum), " by the manifest", what_it_says(path, files));
   }
 }
 

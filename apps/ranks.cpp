@@ -1,5 +1,7 @@
 #include "apps/ranks.h"
 
+#include "distributed/together.h"
+
 namespace agon {
 
 namespace {
@@ -20,7 +22,29 @@ int spread_of(const Config& c, int ranks) {
 
 }  // namespace
 
-Ranks::Ranks(const Config& config, Communicator& a)
-    : all(a), experts(make_expert_ranks(a, spread_of(config, a.size()))) {}
+Ranks::Ranks(const Config& config, Communicator& a) : all(a) {
+  int spread = 1;
+  together(all, "the layout", [&] { spread = spread_of(config, all.size()); });
+  experts = make_expert_ranks(all, spread);
+}
+
+int Ranks::on_this_host() const {
+  int n = 0;
+  for (int r = 0; r < size(); ++r) n += all.host(r) == all.host(rank());
+  return n;
+}
+
+Communication Ranks::communication() const {
+  Communication sum;
+  for (const Communicator* group :
+       {static_cast<const Communicator*>(&all), static_cast<const Communicator*>(experts.group.get()),
+        static_cast<const Communicator*>(experts.replicas.get())})
+    for (const auto& [operation, t] : group->traffic()) {
+      sum.bytes += double(t.sent);
+      sum.seconds += t.seconds;
+      sum.waited += t.waited;
+    }
+  return sum;
+}
 
 }  // namespace agon

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <set>
 
 #include "core/copy.h"
 
@@ -41,14 +40,15 @@ const TensorEntry& SafetensorsFile::at(const std::string& name) const {
   return *entry;
 }
 
-void SafetensorsFile::read(const TensorEntry& entry, const Tensor& into) const {
-  file_.read(data_ + entry.begin, const_cast<void*>(into.address()), size_t(entry.end - entry.begin));
+void SafetensorsFile::read(const TensorEntry& entry, int64_t first, int64_t count, void* to) const {
+  const int64_t each = size_of(entry.dtype);
+  file_.read(data_ + entry.begin + uint64_t(first * each), to, size_t(count * each));
 }
 
 Tensor SafetensorsFile::load(const std::string& name) const {
   const TensorEntry& entry = at(name);
   Tensor t(entry.shape, entry.dtype);
-  read(entry, t);
+  read(entry, 0, t.size(), t.address());
   return t;
 }
 
@@ -57,42 +57,13 @@ Tensor SafetensorsFile::load(const std::string& name, DType dtype) const {
   return t.dtype() == dtype ? t : converted(t, dtype);
 }
 
-const TensorEntry& SafetensorsFile::match(const std::string& name, const Tensor& into, bool convert) const {
-  check(bool(into), "loading tensor ", in_quotes(name), " into none");
-  const TensorEntry* entry = find(name);
-  require(entry, path(), ": has no tensor ", in_quotes(name), ", expected one of ", into.dtype(), ' ', into.shape());
-  require(entry->shape == into.shape(), path(), ": tensor ", in_quotes(name), " has shape ", entry->shape,
-          ", expected ", into.shape());
-  require(convert || entry->dtype == into.dtype(), path(), ": tensor ", in_quotes(name), " is ", entry->dtype,
-          ", expected ", into.dtype());
-  return *entry;
-}
-
-void SafetensorsFile::load_into(const std::string& name, const Tensor& into, bool convert) const {
-  const TensorEntry& entry = match(name, into, convert);
-  if (into.device().kind == Device::cpu && entry.dtype == into.dtype()) return read(entry, into);
-  copy(into, load(name));
-}
-
-void SafetensorsFile::load_all(std::span<const NamedTensor> into) const {
-  std::set<std::string> expected;
-  for (const NamedTensor& t : into) {
-    match(t.name, t.tensor, false);
-    check(expected.insert(t.name).second, "loading tensor ", in_quotes(t.name), " twice");
-  }
-  for (const TensorEntry& t : tensors_)
-    require(expected.count(t.name), path(), ": found tensor ", in_quotes(t.name), " of ", t.dtype, ' ', t.shape,
-            ", expected no tensor of that name");
-  for (const NamedTensor& t : into) load_into(t.name, t.tensor);
-}
-
-void write_safetensors(FileWriter& file, std::span<const NamedTensor> tensors, const Metadata& metadata) {
-  std::map<std::string, const Tensor*> by_name;
+void write_safetensors(FileWriter& file, std::span<const TensorSlice> slices, const Metadata& metadata) {
+  std::map<std::string, const TensorSlice*> by_name;
   std::vector<TensorEntry> entries;
-  for (const NamedTensor& t : tensors) {
-    check(bool(t.tensor), "tensor ", in_quotes(t.name), " is none");
-    check(by_name.emplace(t.name, &t.tensor).second, "tensor ", in_quotes(t.name), " twice");
-    entries.push_back({t.name, t.tensor.dtype(), t.tensor.shape()});
+  for (const TensorSlice& s : slices) {
+    check(bool(s.tensor), "tensor ", in_quotes(s.name), " is none");
+    check(by_name.emplace(s.name, &s).second, "tensor ", in_quotes(s.name), " twice");
+    entries.push_back({s.name, s.tensor.dtype(), s.shape});
   }
   Metadata all = metadata;
   all.emplace("format", "pt");
@@ -100,23 +71,22 @@ void write_safetensors(FileWriter& file, std::span<const NamedTensor> tensors, c
   const uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header.data(), header.size());
+  Tensor from, here;  // slices of one tensor follow each other: a tensor crosses once
   for (const TensorEntry& entry : entries) {
-    const Tensor& t = *by_name.at(entry.name);
-    if (t.bytes() == 0) continue;
-    if (t.device().kind == Device::cpu) {
-      file.write(t.address(), size_t(t.bytes()));
-    } else {
-      const Tensor on_host(t.shape(), t.dtype());
-      copy(on_host, t);
-      file.write(on_host.address(), size_t(t.bytes()));
-    }
+    const TensorSlice& s = *by_name.at(entry.name);
+    if (entry.begin == entry.end) continue;
+    if (from.address() != s.tensor.address()) here = on_host(from = s.tensor);
+    file.write(static_cast<const char*>(here.address()) + s.first * size_of(entry.dtype),
+               size_t(entry.end - entry.begin));
   }
 }
 
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors, const Metadata& metadata,
                        FileSystem& files) {
+  std::vector<TensorSlice> slices;
+  for (const NamedTensor& t : tensors) slices.push_back({t.name, t.tensor, 0, t.tensor.shape()});
   write_atomically(
-      path, [&](FileWriter& file) { write_safetensors(file, tensors, metadata); }, files);
+      path, [&](FileWriter& file) { write_safetensors(file, slices, metadata); }, files);
 }
 
 }  // namespace agon

@@ -14,6 +14,14 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+/// Elements of a tensor, from `first` on, as many as `shape` has, to be written under a name of their own.
+struct TensorSlice {
+  std::string name;
+  Tensor tensor;
+  int64_t first = 0;
+  Shape shape;
+};
+
 /// A safetensors file open for reading: its header checked, its tensors read from the disk as they are asked for.
 /// Stricter than the reference (huggingface/safetensors 0.8): also refuses duplicate keys, unknown fields, nesting
 /// deeper than 3, a header that does not begin with '{', and names that are empty, longer than 1 KiB or contain NUL or
@@ -31,16 +39,11 @@ class SafetensorsFile {
   /// A new tensor on the CPU in the dtype of the file, or converted to another.
   Tensor load(const std::string& name) const;
   Tensor load(const std::string& name, DType dtype) const;
-  /// Fills a tensor on any device. The shape must be that of the file, and the dtype too unless `convert`.
-  void load_into(const std::string& name, const Tensor& into, bool convert = false) const;
-  /// Fills all of them, and refuses the file when it has others. Nothing is filled unless all names, shapes and dtypes
-  /// agree.
-  void load_all(std::span<const NamedTensor> into) const;
+  /// The elements first ... first + count of a tensor, as they are in the file.
+  void read(const TensorEntry& entry, int64_t first, int64_t count, void* to) const;
 
  private:
   explicit SafetensorsFile(File file) : file_(std::move(file)) {}
-  const TensorEntry& match(const std::string& name, const Tensor& into, bool convert) const;
-  void read(const TensorEntry& entry, const Tensor& into) const;
 
   File file_;
   uint64_t data_ = 0;  // where the data begins
@@ -52,6 +55,6 @@ class SafetensorsFile {
 /// transformers refuses files without it. Tensors may be on any device; the order of `tensors` does not matter.
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors, const Metadata& metadata = {},
                        FileSystem& files = FileSystem::real());
-void write_safetensors(FileWriter& file, std::span<const NamedTensor> tensors, const Metadata& metadata = {});
+void write_safetensors(FileWriter& file, std::span<const TensorSlice> slices, const Metadata& metadata = {});
 
 }  // namespace agon

@@ -1,12 +1,18 @@
 #include "apps/signals.h"
 
+#include <atomic>
 #include <csignal>
+#include <mutex>
 
 namespace agon {
 
 namespace {
 
-volatile std::sig_atomic_t stop_signal = 0, save_wanted = 0;
+std::atomic<int> stop_signal = 0, save_wanted = 0;
+static_assert(std::atomic<int>::is_always_lock_free);  // as a handler needs
+
+std::mutex counting;
+int listeners = 0;  // ranks that are threads listen together
 struct sigaction old_int, old_term, old_usr1, old_xfsz;
 
 void on_stop(int signal) {
@@ -28,6 +34,8 @@ void install(int signal, void (*handler)(int), struct sigaction* old) {
 }  // namespace
 
 Signals::Signals() {
+  const std::lock_guard lock(counting);
+  if (listeners++ > 0) return;
   stop_signal = 0;
   save_wanted = 0;
   install(SIGINT, on_stop, &old_int);
@@ -37,6 +45,8 @@ Signals::Signals() {
 }
 
 Signals::~Signals() {
+  const std::lock_guard lock(counting);
+  if (--listeners > 0) return;
   sigaction(SIGINT, &old_int, nullptr);
   sigaction(SIGTERM, &old_term, nullptr);
   sigaction(SIGUSR1, &old_usr1, nullptr);
@@ -45,10 +55,6 @@ Signals::~Signals() {
 
 int Signals::stop() { return stop_signal; }
 
-bool Signals::take_save() {
-  const bool wanted = save_wanted;
-  if (wanted) save_wanted = 0;
-  return wanted;
-}
+bool Signals::take_save() { return save_wanted.exchange(0) != 0; }
 
 }  // namespace agon

@@ -3,7 +3,8 @@
 namespace agon {
 
 /// Asks of the outside world, noticed between steps: SIGTERM and SIGINT save and stop, SIGUSR1 saves. A second SIGINT
-/// stops at once. SIGXFSZ is ignored, so that a file-size limit is an error of write().
+/// stops at once. SIGXFSZ is ignored, so that a file-size limit is an error of write(). From the first object to the
+/// end of the last.
 class Signals {
  public:
   Signals();   ///< installs the handlers

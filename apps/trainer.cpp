@@ -8,6 +8,7 @@
 #include "autograd/tape.h"
 #include "core/copy.h"
 #include "core/profile.h"
+#include "distributed/together.h"
 #include "ops/accumulate.h"
 #include "ops/elementwise.h"
 #include "ops/grad_norm.h"
@@ -126,14 +127,14 @@ void Trainer::add_chosen(const std::vector<Statistics>& statistics) {
 
 namespace {
 
-[[noreturn]] void refuse_loss(int64_t step, const std::string& found) {
-  throw Error(text("step ", step + 1, ": the loss is not finite; first found in the ",
-                   found.empty() ? "head or a routing loss" : found, "; the optimizer was not applied"));
+std::string bad_loss(int64_t step, const std::string& found) {
+  return text("step ", step + 1, ": the loss is not finite; first found in the ",
+              found.empty() ? "head or a routing loss" : found, "; the optimizer was not applied");
 }
 
-[[noreturn]] void refuse_gradient(int64_t step, const std::string& found) {
-  throw Error(text("step ", step + 1, ": the gradient is not finite; first found in the gradient of ",
-                   found.empty() ? "(its norm overflows)" : found, "; the optimizer was not applied"));
+std::string bad_gradient(int64_t step, const std::string& found) {
+  return text("step ", step + 1, ": the gradient is not finite; first found in the gradient of ",
+              found.empty() ? "(its norm overflows)" : found, "; the optimizer was not applied");
 }
 
 }  // namespace
@@ -149,8 +150,8 @@ void Trainer::refuse_pass(RouterContext where, const Sequences& at) {
     } catch (const Error&) {  // what failed before matters more
     }
   }
-  if (found.empty()) return;
-  refuse_loss(where.step, ranks_.size() > 1 ? text(found, " on rank ", ranks_.rank()) : found);
+  if (!found.empty())
+    throw Error(bad_loss(where.step, ranks_.size() > 1 ? text(found, " on rank ", ranks_.rank()) : found));
 }
 
 Batch Trainer::batch(int64_t data_step, int64_t micro) const {
@@ -176,7 +177,7 @@ void Trainer::check_finite(int64_t step, int64_t data_step, const std::vector<Nu
         const Batch again = batch(data_step, first == micros.end() ? 0 : first - micros.begin());
         found = earliest(non_finite_output(model_, sequences_of(again, model_.device()), where), ranks_.all);
       });
-    refuse_loss(step, found);
+    throw AgreedError(bad_loss(step, found));
   }
   if (!std::isfinite(gradient_norm)) {
     if (ranks_.size() > 1) {  // in sums nobody sees whose they are
@@ -184,7 +185,7 @@ void Trainer::check_finite(int64_t step, int64_t data_step, const std::vector<Nu
       for (int64_t micro = 0; micro < micro_batches(); ++micro) pass(step, data_step, micro, false);
     }
     const Parameter* p = first_non_finite(optimizer_.parameters());
-    refuse_gradient(step, earliest({0, p ? p->name : ""}, ranks_.all));
+    throw AgreedError(bad_gradient(step, earliest({0, p ? p->name : ""}, ranks_.all)));
   }
 }
 
@@ -200,6 +201,7 @@ NumbersOfMicro Trainer::pass(int64_t step, int64_t data_step, int64_t micro, boo
 
 StepReport Trainer::step(int64_t step, int64_t data_step) {
   const auto start = std::chrono::steady_clock::now();
+  const Communication before = ranks_.communication();
   begin();
   std::vector<NumbersOfMicro> micros;
   for (int64_t micro = 0; micro < micro_batches(); ++micro)
@@ -221,9 +223,11 @@ StepReport Trainer::step(int64_t step, int64_t data_step) {
       layer->router().after_step({chosen_[i], {tensors.begin(), tensors.begin() + std::ptrdiff_t(used)}, &ranks_.all});
     }
   r.step = step + 1;
+  r.ranks = ranks_.size();
   r.tokens = data_.tokens_per_step();
   add_up(log_, micros, r);
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  communication_ = ranks_.communication() - before;
   return r;
 }
 

@@ -31,7 +31,10 @@ class Trainer {
   /// its extent.
   size_t measure(int64_t sequences);
 
+  /// Of this rank in the last step.
+  const Communication& communication() const { return communication_; }
   Step& arena() { return arena_; }
+  const Step& arena() const { return arena_; }
   const CompetitionSchedule& schedule() const { return schedule_; }
   /// Goes on with a schedule that was saved; `source` is named where it does not fit.
   void restore(CompetitionSchedule::State schedule, const std::string& source);
@@ -71,6 +74,7 @@ class Trainer {
   CompetitionSchedule schedule_;
   Step arena_;
   StepLog log_;
+  Communication communication_;
   Tensor total_;                  // [1] f64: the step's loss, which the update depends on
   std::vector<Tensor> chosen_;    // [E] f64 per block, empty for dense ones: Statistics::chosen summed, of all ranks
   std::vector<Kept> candidates_;  // per block: Statistics::candidates of the micro-batches

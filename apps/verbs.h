@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "apps/sampler.h"
+#include "distributed/communicator.h"
 
 namespace agon {
 
@@ -16,6 +17,8 @@ struct TrainArguments {
   std::string init_from;
 };
 int train(const TrainArguments& arguments);
+/// On the ranks of `all`: each calls it with arguments of the same meaning. What fails on one fails on all.
+int train(const TrainArguments& arguments, Communicator& all);
 
 struct EvalArguments {
   std::string checkpoint, data;

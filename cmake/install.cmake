@@ -17,6 +17,12 @@ set_target_properties(agon_library PROPERTIES
 
 install(TARGETS agon_library EXPORT agon LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS agon RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# Modules lie where distributed/module.cpp looks for them.
+foreach(module agon_mpi agon_nccl)
+  if(TARGET ${module})
+    install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/agon)
+  endif()
+endforeach()
 foreach(folder ${library_folders})
   install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/agon FILES_MATCHING PATTERN "*.h")
 endforeach()

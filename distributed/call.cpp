@@ -128,8 +128,8 @@ std::string disagreement(std::span<const Call> calls, std::span<const int> ranks
   if (calls[0].operation == Collective::all_to_all)
     for (size_t from = 0; from < n; ++from)
       for (size_t to = 0; to < n; ++to)
-        if (const std::string found = difference_of_counts(ranks[from], ranks[to], calls[from].send_rows[to],
-                                                           calls[to].receive_rows[from]);
+        if (const std::string found =
+                difference_of_counts(ranks[from], ranks[to], calls[from].send_rows[to], calls[to].receive_rows[from]);
             !found.empty())
           return found;
   return {};

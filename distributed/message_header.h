@@ -11,7 +11,7 @@ struct MessageHeader {
   int64_t group = 0, number = 0;  // which call this is: of which group, counted from 1
   int64_t step = 0;               // of the optimizer
   int64_t operation = 0, dtype = 0, extents[4] = {}, dimensions = 0, root = 0;
-  int64_t send_rows = 0, receive_rows = 0;      // all_to_all: to and from the rank this goes to
+  int64_t send_rows = 0, receive_rows = 0;     // all_to_all: to and from the rank this goes to
   int64_t color = 0, key = 0, next_group = 0;  // split: what the sender gives, and the first group id it has not seen
 };
 

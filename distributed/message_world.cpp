@@ -19,13 +19,11 @@ using Clock = MessageCall::Clock;
 using std::chrono::milliseconds;
 
 constexpr int kPollsBetweenLooks = 32, kPollsBeforeYielding = 16;
-constexpr milliseconds kToTell{300};           // how long a failing rank tries to let the others know
-constexpr milliseconds kBeforeSayingSo{400};   // mpirun kills a second after it has asked to stop
-constexpr int64_t kCallsAtOnce = 128;          // of a group: their tags differ (MessageCall::tag)
+constexpr milliseconds kToTell{300};          // how long a failing rank tries to let the others know
+constexpr milliseconds kBeforeSayingSo{400};  // mpirun kills a second after it has asked to stop
+constexpr int64_t kCallsAtOnce = 128;         // of a group: their tags differ (MessageCall::tag)
 
-milliseconds since(Clock::time_point start) {
-  return std::chrono::duration_cast<milliseconds>(Clock::now() - start);
-}
+milliseconds since(Clock::time_point start) { return std::chrono::duration_cast<milliseconds>(Clock::now() - start); }
 
 std::shared_ptr<MessageGroup> all_ranks(const Link& link) {
   std::vector<int> ranks(size_t(link.size()), 0);
@@ -80,8 +78,8 @@ std::string MessageWorld::place(const MessageCall& call) const {
 }
 
 void MessageWorld::refuse(Collective operation, const std::string& more) const {
-  throw Error(text(operation, " on ", name(link_->rank()), step ? text(" in step ", step) : "", " failed: ", failure_,
-                   more));
+  throw Error(
+      text(operation, " on ", name(link_->rank()), step ? text(" in step ", step) : "", " failed: ", failure_, more));
 }
 
 void MessageWorld::fail(const std::string& reason) {
@@ -128,7 +126,8 @@ std::shared_ptr<MessageCall> MessageWorld::start(const std::shared_ptr<MessageGr
   try {
     listen();
     if (const std::string found = fault(call, int64_t(group->ranks.size())); !found.empty())
-      fail(text(named_call(group->calls + 1, group->ranks), ", ", call.operation, ": rank ", link_->rank(), ' ', found));
+      fail(
+          text(named_call(group->calls + 1, group->ranks), ", ", call.operation, ": rank ", link_->rank(), ' ', found));
     if (failure_.empty()) {
       started = std::make_shared<MessageCall>(group, call, step);
       started->send_headers(*link_, next_group);

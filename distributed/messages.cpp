@@ -175,7 +175,8 @@ class MessageRank final : public Communicator {
   void run(const Call& call, const Build& build) { world_->wait(begin(call, build)); }
   std::shared_ptr<MessageCall> begin(const Call& call, const Build& build) {
     if (call.tensor && *call.tensor)
-      check(call.tensor->device().kind == Device::cpu, "ranks that are processes without NCCL exchange tensors on the CPU, got one on ", call.tensor->device());
+      check(call.tensor->device().kind == Device::cpu,
+            "ranks that are processes without NCCL exchange tensors on the CPU, got one on ", call.tensor->device());
     return world_->start(group_, call, build);
   }
 

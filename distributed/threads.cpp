@@ -106,8 +106,8 @@ class Round {
       world.fail(text(named_call(before + 1, group.ranks), ", ", call.operation,
                       in_time ? ": a rank has ended without it: " : ": waited " + duration(world.deadline) + " for ",
                       group.missing()));
-    throw Error(text(call.operation, " on ", named(group.ranks[rank], this_host()), world.step ? text(" in step ", world.step) : "",
-                     " failed: ", world.failure));
+    throw Error(text(call.operation, " on ", named(group.ranks[rank], this_host()),
+                     world.step ? text(" in step ", world.step) : "", " failed: ", world.failure));
   }
   ~Round() {
     World& world = *group_.world;

@@ -10,13 +10,6 @@ namespace agon {
 
 namespace {
 
-struct AgreedUserError final : UserError, Agreed {
-  using UserError::UserError;
-};
-struct AgreedError final : Error, Agreed {
-  using Error::Error;
-};
-
 Tensor bytes_of(const std::string& text) {
   Tensor t({int64_t(text.size())}, DType::u8);
   if (!text.empty()) std::memcpy(t.data<uint8_t>().data(), text.data(), text.size());
@@ -80,6 +73,59 @@ void together(Communicator& comm, const std::string& what, const std::function<v
   }
   if (mistake) throw AgreedUserError(message);
   throw AgreedError(message);
+}
+
+namespace {
+
+/// Texts one after the other, each behind its length, and back.
+std::string packed(const std::map<std::string, std::string>& texts) {
+  std::string all;
+  for (const auto& pair : texts)
+    for (const std::string& s : {pair.first, pair.second}) all += std::to_string(s.size()) + ' ' + s;
+  return all;
+}
+
+std::map<std::string, std::string> unpacked(const std::string& all) {
+  std::map<std::string, std::string> texts;
+  size_t at = 0;
+  const auto next = [&] {
+    const size_t space = all.find(' ', at), n = std::stoull(all.substr(at, space - at));
+    at = space + 1 + n;
+    return all.substr(space + 1, n);
+  };
+  while (at < all.size()) {
+    const std::string name = next();
+    texts[name] = next();
+  }
+  return texts;
+}
+
+}  // namespace
+
+void require_same(Communicator& comm, const std::string& what, const std::map<std::string, std::string>& texts) {
+  if (comm.size() == 1) return;
+  std::map<std::string, std::map<std::string, std::vector<int>>> given;  // name -> text -> ranks
+  const std::vector<std::string> all = all_texts(comm, packed(texts));
+  std::vector<std::map<std::string, std::string>> of_rank;
+  for (const std::string& one : all) of_rank.push_back(unpacked(one));
+  for (const auto& one : of_rank)
+    for (const auto& pair : one) given[pair.first];
+  for (auto& [name, values] : given)
+    for (int r = 0; r < comm.size(); ++r) {
+      const auto it = of_rank[size_t(r)].find(name);
+      values[it == of_rank[size_t(r)].end() ? "(none)" : it->second].push_back(r);
+    }
+  std::string list;
+  for (const auto& [name, values] : given) {
+    if (values.size() == 1) continue;
+    list += "\n  " + name + ": ";
+    bool first = true;
+    for (const auto& [value, ranks] : values) {
+      list += (first ? "" : ", ") + value + " on " + named(ranks, comm);
+      first = false;
+    }
+  }
+  if (!list.empty()) throw AgreedUserError(what + " disagree:" + list);
 }
 
 void first_alone(Communicator& comm, const std::string& what, const std::function<void()>& f) {

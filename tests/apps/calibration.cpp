@@ -80,7 +80,7 @@ TEST_CASE("calibration: any budget is met, on the text it was made with exactly,
       set_thresholds(thresholds, layer, c.tokens);
       CHECK(thresholds.known());
       // The first layer with experts sees the same vectors however it chose before: only the bins are between.
-      const Evaluation e = evaluate(toy.model, toy.data, 4, Mode::eval, toy.arena);
+      const Evaluation e = evaluate(toy.model, toy.data, 4, Mode::eval, toy.arena, *toy.comm);
       CHECK(e.block == std::vector<int64_t>{1});
       CHECK(e.experts_per_token == doctest::Approx(k).epsilon(0.01));
       CHECK(e.experts_per_token_of(0) == e.experts_per_token);

@@ -14,8 +14,8 @@ TEST_CASE("evaluate: every target once, whatever the batch, and the loss of the 
   Tiny tiny;
   const EvaluationData data(tiny.corpus.valid, *tiny.corpus.tokenizer, tiny.config.data, 16);
   Step arena;
-  const Evaluation one = evaluate(tiny.model, data, 1, Mode::eval, arena),
-                   many = evaluate(tiny.model, data, 7, Mode::eval, arena);
+  const Evaluation one = evaluate(tiny.model, data, 1, Mode::eval, arena, *tiny.comm),
+                   many = evaluate(tiny.model, data, 7, Mode::eval, arena, *tiny.comm);
   CHECK(one.tokens == int64_t(tiny.corpus.valid.id.size()) - 1);
   CHECK(one.tokens == many.tokens);
   CHECK(one.loss == doctest::Approx(many.loss).epsilon(1e-12));
@@ -30,7 +30,7 @@ GPU_CASE("evaluate: on a GPU as on the CPU") {
   const auto evaluated = [](Tiny& tiny) {
     const EvaluationData data(tiny.corpus.valid, *tiny.corpus.tokenizer, tiny.config.data, 16, 150);
     Step arena(tiny.model.device());
-    return evaluate(tiny.model, data, 4, Mode::eval, arena);
+    return evaluate(tiny.model, data, 4, Mode::eval, arena, *tiny.comm);
   };
   const Evaluation a = evaluated(there), b = evaluated(here);
   CHECK(a.loss == doctest::Approx(b.loss).epsilon(1e-4));

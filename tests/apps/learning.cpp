@@ -49,7 +49,7 @@ TEST_CASE("learning: after a few hundred steps the quickstart's model is a bit p
   Trainer trainer(config, model, optimizer, data, ranks);
   for (int64_t i = 0; i < config.train.steps; ++i) trainer.step(i, i);
   const EvaluationData valid(corpus.valid, *corpus.tokenizer, config.data, config.model.sequence, 20000);
-  const double model_bits = evaluate(model, valid, 8, Mode::eval, trainer.arena()).bits_per_byte;
+  const double model_bits = evaluate(model, valid, 8, Mode::eval, trainer.arena(), *comm).bits_per_byte;
   const double unigram = unigram_bits(corpus.train, corpus.valid);
   MESSAGE("bits per byte: model " << model_bits << ", byte frequencies " << unigram);
   CHECK(unigram >= model_bits + 1);

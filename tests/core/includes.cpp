@@ -27,8 +27,8 @@ const std::map<std::string, Strings> kFolders = {
 };
 
 /// What a router file may include of the folder moe; of distributed it may see the communicator in its context.
-const Strings kForRouters = {"router", "routing", "selection", "losses", "scores", "experts", "statistics", "weights",
-                              "pool", "thresholds", "unified_scores", "competition"};
+const Strings kForRouters = {"router",     "routing", "selection", "losses",     "scores",         "experts",
+                             "statistics", "weights", "pool",      "thresholds", "unified_scores", "competition"};
 
 /// Foreign headers by how their names start, and the files where they may stand (see matches).
 struct Foreign {
@@ -41,9 +41,9 @@ const std::vector<Foreign> kForeign = {
     {"nlohmann/", {"apps/"}},
     {"fmt/", {"apps/"}},
     {"CLI/", {"apps/"}},
-    {"mpi.h", {"distributed/mpi.cpp"}},
-    {"nccl.h", {"distributed/nccl.cpp"}},
-    {"cuda", {"core/*.cu", "core/cuda/*", "autograd/*.cu", "ops/*.cu", "ops/cuda/*", "moe/*.cu", "distributed/nccl.cpp"}},
+    {"mpi.h", {"distributed/modules/mpi.cpp"}},
+    {"nccl.h", {"distributed/modules/nccl.cpp"}},
+    {"cuda", {"core/*.cu", "core/cuda/*", "autograd/*.cu", "ops/*.cu", "ops/cuda/*", "moe/*.cu", "distributed/*.cu"}},
     {"cublas", {"core/*.cu", "ops/*.cu", "ops/cuda/*", "moe/*.cu"}},
     {"doctest/", {}},
 };
@@ -231,8 +231,10 @@ TEST_CASE("includes: the check finds foreign headers and conditions in the wrong
   CHECK(wrong("ops/swiglu.cpp", "#include \"ops/cuda/vec.cuh\"") == 1);
   CHECK(wrong("ops/cuda/launch.cuh", "#include <cuda_runtime.h>") == 0);
   CHECK(wrong("ops/swiglu.cpp", "#include <cuda_runtime.h>") == 1);
-  CHECK(wrong("distributed/nccl.cpp", "#include <nccl.h>") == 0);
-  CHECK(wrong("distributed/threads.cpp", "#include <mpi.h>") == 1);
+  CHECK(wrong("distributed/modules/nccl.cpp", "#include <nccl.h>") == 0);
+  CHECK(wrong("distributed/nccl.cpp", "#include <nccl.h>") == 1);
+  CHECK(wrong("distributed/modules/mpi.cpp", "#include <mpi.h>") == 0);
+  CHECK(wrong("distributed/mpi.cpp", "#include <mpi.h>") == 1);
   CHECK(wrong("core/device.h", "#ifdef AGON_WITH_CUDA") == 0);
   CHECK(wrong("distributed/make.cpp", "#if defined(AGON_WITH_NCCL)") == 0);
   CHECK(wrong("ops/linear.cpp", "#ifdef AGON_WITH_CUDA") == 1);

@@ -24,7 +24,7 @@ TEST_CASE("communicator: a started call ends with what the call that waits gives
 }
 
 TEST_CASE("communicator: counts the bytes that go to and come from other ranks") {
-  run_on_threads(3, [](Communicator& comm) {
+  on_every_kind(3, [](Communicator& comm) {
     const Tensor x({3, 4}, DType::f32);  // 16 bytes a row
     fill(x, 1);
     const std::vector<int64_t> one(3, 1);
@@ -42,6 +42,6 @@ TEST_CASE("communicator: counts the bytes that go to and come from other ranks")
     CHECK(traffic.at(Collective::broadcast).sent == (comm.rank() == 0 ? 96 : 0));
     CHECK(traffic.at(Collective::broadcast).received == (comm.rank() == 0 ? 0 : 48));
     CHECK(traffic.at(Collective::all_to_all).calls == 1);
-    CHECK(comm.host(1) == comm.host(0));
+    CHECK(comm.host(comm.rank()) != "");
   });
 }

@@ -31,9 +31,10 @@ TEST_CASE("message_header: carries what ranks must give alike, for tensors of an
 TEST_CASE("message_header: names the steps where they differ too") {
   const Tensor narrow({2, 3}, DType::f32), wide({2, 5}, DType::f32);
   CHECK(difference(std::vector{header(narrow, 1, 6), header(narrow, 1, 7)}, kRanks) == "");
-  CHECK(difference(std::vector{header(narrow, 1, 6), header(wide, 1, 7)}, kRanks) ==
-        "the ranks disagree; rank 4: all_gather of rows of f32 [3]; rank 9: all_gather of rows of f32 [5]; their steps: "
-        "6 7");
+  CHECK(
+      difference(std::vector{header(narrow, 1, 6), header(wide, 1, 7)}, kRanks) ==
+      "the ranks disagree; rank 4: all_gather of rows of f32 [3]; rank 9: all_gather of rows of f32 [5]; their steps: "
+      "6 7");
 }
 
 TEST_CASE("message_header: of another call") {

@@ -56,6 +56,9 @@ void* dynamic_shared();
 /// In which order threads and blocks run: 0 as numbered, 1 the other way round, else shuffled by the number.
 void set_order(uint64_t order);
 
+/// Whether events recorded from now on are never reached, as on a device whose work does not end.
+void hold_events(bool hold);
+
 void block_barrier();
 /// Waits for the lanes of `mask` in this warp; publishes `bytes` of this lane, and returns where lane i's are: at i
 /// * 64.
@@ -212,6 +215,8 @@ cudaError_t cudaEventCreate(cudaEvent_t* e);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr);
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to);
+cudaError_t cudaEventQuery(cudaEvent_t e);
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr) {
   std::memmove(to, from, bytes);

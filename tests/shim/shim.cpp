@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
@@ -302,11 +303,16 @@ void run(dim3 grid, dim3 block, size_t shared, const std::function<void()>& kern
 
 namespace {
 
+std::atomic<bool> events_held = false;
+
 struct Event {
   std::chrono::steady_clock::time_point at;
+  std::atomic<bool> held = false;
 };
 
 }  // namespace
+
+void shim::hold_events(bool hold) { events_held = hold; }
 
 cudaError_t cudaMalloc(void** p, size_t bytes) {
   *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -331,7 +337,11 @@ cudaError_t cudaEventCreate(cudaEvent_t* e) {
 cudaError_t cudaEventDestroy(cudaEvent_t e) { return delete reinterpret_cast<Event*>(e), cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
   reinterpret_cast<Event*>(e)->at = std::chrono::steady_clock::now();
+  reinterpret_cast<Event*>(e)->held = events_held.load();
   return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+  return reinterpret_cast<Event*>(e)->held ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
   *ms = std::chrono::duration<float, std::milli>(reinterpret_cast<Event*>(to)->at - reinterpret_cast<Event*>(from)->at)

@@ -30,6 +30,9 @@ class ThreadOrder {
   ThreadOrder& operator=(const ThreadOrder&) = delete;
 };
 
+/// Makes what is recorded on the shim's streams from now on never be reached, or be reached again.
+void hold_events(bool hold);
+
 /// The rest of the scope is a case on a GPU.
 class OnGpu {
  public:

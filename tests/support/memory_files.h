@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +16,10 @@ namespace agon::testing {
 /// a folder's names after fsync of the folder, as POSIX promises and no more.
 class MemoryFiles : public FileSystem {
  public:
+  MemoryFiles() = default;
+  /// Another disk with the same on it.
+  MemoryFiles(const MemoryFiles& other) : root_(copied(*other.root_)) {}
+
   int open(const char* path, int flags, mode_t) override {
     Node* folder = nullptr;
     std::string name;
@@ -94,6 +99,18 @@ class MemoryFiles : public FileSystem {
     std::map<std::string, std::shared_ptr<Node>> names, safe_names;
   };
 
+  static std::shared_ptr<Node> copied(const Node& node) {
+    std::map<const Node*, std::shared_ptr<Node>> done;
+    const std::function<std::shared_ptr<Node>(const Node&)> copy = [&](const Node& from) {
+      std::shared_ptr<Node>& to = done[&from];
+      if (to) return to;
+      auto made = to = std::make_shared<Node>(Node{from.folder, from.data, from.safe_data, {}, {}});
+      for (const auto& [name, child] : from.names) made->names[name] = copy(*child);
+      for (const auto& [name, child] : from.safe_names) made->safe_names[name] = copy(*child);
+      return made;
+    };
+    return copy(node);
+  }
   static int fail(int code) { return errno = code, -1; }
   static int fill(const Node& node, struct stat* s) {
     *s = {};

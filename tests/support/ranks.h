@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -6,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "distributed/make.h"
 #include "distributed/messages.h"
 #include "tests/support/thread_link.h"
 
@@ -31,7 +33,8 @@ inline void run_on_links(int n, const Body& body, CommunicatorOptions options = 
       }
       try {
         throw;
-      } catch (const std::exception& e) { reason = e.what(); } catch (...) {}
+      } catch (const std::exception& e) { reason = e.what(); } catch (...) {
+      }
       if (comm) comm->abort(reason);
     }
   };
@@ -46,7 +49,9 @@ using Run = std::function<void(int n, const Body&, std::chrono::milliseconds dea
 inline const std::vector<Run>& kinds_of_ranks() {
   static const std::vector<Run> kinds = {
       [](int n, const Body& body, std::chrono::milliseconds deadline) { run_on_threads(n, body, deadline); },
-      [](int n, const Body& body, std::chrono::milliseconds deadline) { run_on_links(n, body, {.deadline = deadline}); },
+      [](int n, const Body& body, std::chrono::milliseconds deadline) {
+        run_on_links(n, body, {.deadline = deadline});
+      },
       [](int n, const Body& body, std::chrono::milliseconds deadline) {
         run_on_links(n, body, {.deadline = deadline}, 5);
       },
@@ -54,8 +59,22 @@ inline const std::vector<Run>& kinds_of_ranks() {
   return kinds;
 }
 
+/// Where mpirun has started this test program several times: all of them.
+inline Communicator* ranks_of_mpi() {
+  static const std::unique_ptr<Communicator> all =
+      std::getenv("OMPI_COMM_WORLD_SIZE") ? make_communicator("mpi", {}) : nullptr;
+  return all.get();
+}
+
+/// Runs body on n ranks of every kind; under mpirun on n of its ranks, if there are so many.
 inline void on_every_kind(int n, const Body& body) {
-  for (const Run& run : kinds_of_ranks()) run(n, body, std::chrono::seconds(60));
+  if (Communicator* const all = ranks_of_mpi()) {
+    if (n > all->size()) return;
+    const auto part = all->split(all->rank() < n ? 0 : 1, all->rank());
+    if (all->rank() < n) body(*part);
+  } else {
+    for (const Run& run : kinds_of_ranks()) run(n, body, std::chrono::seconds(60));
+  }
 }
 
 /// Runs body on one rank without threads, and on 1 to 5 ranks of every kind.

@@ -1,0 +1,16 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "distributed/communicator.h"
+
+namespace agon {
+
+/// The communicator of all ranks of the job this process belongs to. `backend` is
+///   self  one rank, whatever launched it
+///   mpi   the ranks that mpirun or srun started
+///   auto  mpi when a launcher says that there are several ranks, else self
+/// Collective over the ranks. UserError for another name, and where MPI is missing, saying what to install.
+std::unique_ptr<Communicator> make_communicator(const std::string& backend, const CommunicatorOptions& options = {});
+
+}  // namespace agon

@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# `agon launch` with mpirun, from outside: exit codes, messages, signals, restarts, and that no process, shared memory or
+# temporary file is left however a job ends. Ranks of one process train; more of them run what needs no communicator.
+set -euo pipefail
+mpirun --version 2> /dev/null | grep -q 'Open MPI' || { echo "mpirun (Open MPI) is not installed"; exit 77; }
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cat > "$folder/config.toml" <<'TOML'
+threads = 1
+[data]
+builtin_bytes = 60000
+[model]
+layers = 1
+width = 32
+heads = 2
+sequence = 32
+[moe]
+experts = 4
+expert_width = 16
+[train]
+steps = 1000000
+batch = 4
+eval_every = 0
+eval_tokens = 256
+checkpoint_every = 20
+[log]
+every = 1000000
+TOML
+ok=0
+fail() {
+  echo "FAILED: $*"
+  tail -n 20 "$folder/out"
+  exit 1
+}
+# All of a job carries its launcher's folder in its command line or lives below it; others may launch meanwhile.
+left() { for each in $(cat "$folder/folders" 2> /dev/null); do
+  [ ! -e "$each" ] || echo "$each"
+  pgrep -af -- "$each" || true
+done; pgrep -af -- "$folder/config.toml" || true; }
+nothing_left() {
+  for _ in $(seq 100); do
+    [ -n "$(left)" ] || return 0
+    sleep 0.05
+  done
+  fail "$1: left behind: $(left)"
+}
+# launch ARGS...: starts it in the background as $launcher, noting its folder; `ended CODE WHAT` waits for it.
+launch() {
+  "$AGON" launch "$@" > "$folder/out" 2>&1 < /dev/null &
+  launcher=$!
+}
+ended() {
+  local code=0
+  wait "$launcher" 2> /dev/null || code=$?
+  [ "$code" = "$1" ] || fail "$2: exit code $code, expected $1"
+  nothing_left "$2"
+  ok=$((ok + 1))
+}
+says() { grep -q -- "$1" "$folder/out" || fail "it does not say '$1'"; }
+ranks() { pgrep -f -- "^$AGON train $folder/config.toml" || true; }
+# Waits until the training has begun, with RANKS processes, and has written COUNT lines of its log.
+training() {
+  for _ in $(seq 1200); do
+    [ -s "$folder/run/log.jsonl" ] && [ "$(wc -l < "$folder/run/log.jsonl")" -ge "$1" ] && break
+    kill -0 "$launcher" 2> /dev/null || fail "the job ended before it trained"
+    sleep 0.05
+  done
+  ls -d /dev/shm/agon-launch-* 2> /dev/null | while read -r each; do
+    ! pgrep -f -- "$each" > /dev/null || echo "$each"
+  done >> "$folder/folders"
+}
+train() { launch "${@:1:$#}" train "$folder/config.toml" train.out="$folder/run"; }
+
+launch -n 3 keys log
+ended 0 "three ranks that end well"
+[ "$(grep -c '^\[log\]' "$folder/out")" = 3 ] || fail "not the output of three ranks"
+
+launch -n 2 nonsense
+ended 2 "a user's mistake"
+says 'rank [01] of 2 (.*) ended with exit code 2'
+
+launch -n 2 keys log --no-such-option
+ended 2 "words that launch does not know are the verb's"
+
+for signal in INT TERM; do
+  rm -rf "$folder/run"
+  train -n 1
+  training 3
+  kill -$signal $launcher
+  [ $signal = INT ] && code=130 || code=143
+  ended $code "SIG$signal"
+  says "stopped by a signal"
+  [ -s "$folder/run/latest" ] || fail "SIG$signal left no checkpoint"
+done
+
+# What a terminal sends goes to all of the foreground: the job is not in it, and gets its signal from the launcher alone.
+rm -rf "$folder/run"
+set -m
+train -n 1
+set +m
+training 3
+kill -INT -- -$launcher
+ended 130 "an interrupt from the terminal"
+says "stopped by a signal"
+
+rm -rf "$folder/run"
+train -n 1
+training 3
+kill -STOP $(ranks)
+kill -INT $launcher
+sleep 0.2
+kill -INT $launcher
+ended 130 "a second interrupt, while the rank hangs"
+
+rm -rf "$folder/run"
+train -n 1 --grace 0.5
+training 3
+kill -STOP $(ranks)
+kill -TERM $launcher
+ended 1 "a rank that does not end in time"
+says 'rank 0 of 1 did not end in time and was killed'
+
+for signal in KILL SEGV; do
+  rm -rf "$folder/run"
+  train -n 1
+  training 3
+  kill -$signal $(ranks)
+  ended 1 "a rank killed by SIG$signal"
+  says "rank 0 of 1 (.*) was killed by SIG$signal"
+done
+
+rm -rf "$folder/run"
+train -n 1
+training 3
+pkill -KILL -f -- "-n 1 .*keep-rank .*$folder/config.toml" || fail "no mpirun"
+ended 1 "mpirun killed"
+says 'what starts the ranks was killed by SIGKILL'
+
+rm -rf "$folder/run"
+train -n 1
+training 3
+kill -KILL $launcher
+ended 137 "the launcher killed"
+
+rm -rf "$folder/run"
+train -n 1 --max-restarts 3
+for lines in 60 120; do
+  training $lines
+  kill -KILL $(ranks)
+  while [ "$(grep -c 'agon: restart' "$folder/out")" -lt $((lines / 60)) ]; do sleep 0.05; done
+done
+training 180
+kill -TERM $launcher
+ended 143 "restarts"
+says 'restart 1 of 3, from checkpoints/step-'
+says 'restart 2 of 3, from checkpoints/step-'
+says 'continuing .* after step'
+
+rm -rf "$folder/run"
+launch -n 1 --max-restarts 5 train "$folder/config.toml" train.out="$folder/run" train.checkpoint_every=0
+training 3
+first=$(ranks)
+kill -KILL $first
+while [ -z "$(ranks)" ] || [ "$(ranks)" = "$first" ]; do sleep 0.02; done
+kill -KILL $(ranks)
+ended 1 "restarts in vain"
+says 'restart 1 of 5, from the beginning'
+says 'not restarted: there is no checkpoint after 2 tries'
+
+echo "$ok jobs ended as they should and left nothing behind"

@@ -1,0 +1,23 @@
+# AGON_MPI = AUTO: make the module agon_mpi.so where MPI is found, and say what was decided. ON: fail without. The program opens
+# it by name (distributed/module.h): it is built and starts without. Debian: libopenmpi-dev openmpi-bin.
+set(AGON_MPI AUTO CACHE STRING "AUTO | ON | OFF: ranks that are processes, by MPI, in a module beside the program")
+set(AGON_HAS_MPI OFF)
+set(reason "AGON_MPI=OFF")
+if(NOT AGON_MPI STREQUAL "OFF")
+  find_package(MPI QUIET COMPONENTS C)
+  set(reason "not found: apt-get install libopenmpi-dev openmpi-bin")
+  if(MPI_C_FOUND)
+    set(AGON_HAS_MPI ON)
+    set(reason "MPI ${MPI_C_VERSION}, ${MPI_C_HEADER_DIR}")
+  elseif(AGON_MPI STREQUAL "ON")
+    message(FATAL_ERROR "AGON_MPI=ON: MPI was ${reason}")
+  endif()
+endif()
+message(STATUS "agon: MPI ${AGON_HAS_MPI} (${reason})")
+
+if(AGON_HAS_MPI)
+  add_library(agon_mpi MODULE distributed/modules/mpi.cpp)
+  set_target_properties(agon_mpi PROPERTIES PREFIX "")
+  target_compile_definitions(agon_mpi PRIVATE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+  target_link_libraries(agon_mpi PRIVATE agon_options MPI::MPI_C)
+endif()
