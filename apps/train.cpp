@@ -9,13 +9,13 @@
 #include "apps/config_file.h"
 #include "apps/costs.h"
 #include "apps/evaluate.h"
+#include "apps/job.h"
 #include "apps/run.h"
 #include "apps/signals.h"
 #include "apps/step_end.h"
 #include "apps/utf8.h"
 #include "core/gpu.h"
 #include "core/profile.h"
-#include "distributed/make.h"
 #include "distributed/together.h"
 #include "ops/cpu/peak.h"
 
@@ -198,16 +198,7 @@ int train(const TrainArguments& arguments) {
     parallel = load_config(arguments.config, arguments.overrides).parallel;
   } catch (const UserError&) {  // which all ranks will hear
   }
-  CommunicatorOptions options;
-  options.deadline = std::chrono::milliseconds(int64_t(parallel.deadline_s * 1000));
-  options.asked_to_stop = [] { return Signals::stop() != 0; };
-  const auto all = make_communicator(parallel.backend, options);
-  try {
-    return train(arguments, *all);
-  } catch (const Error& e) {
-    if (dynamic_cast<const Agreed*>(&e) && all->rank() > 0) return e.exit_code();  // the first rank says it
-    throw;
-  }
+  return run_as_rank(parallel, [&](Communicator& all) { return train(arguments, all); });
 }
 
 }  // namespace agon
