@@ -54,7 +54,7 @@ TEST_CASE("run: another text on one rank is refused, and one that is missing is 
   };
   CHECK(refused({with("a"), with("b")}).find("content of the text: ") != std::string::npos);
   const std::string missing = refused({with("a"), with("a"), with("nowhere")});
-  CHECK(missing.find("the text failed on rank 2 on " + this_host() + ": ") == 0);
+  CHECK(missing.find("rank 2 on " + this_host() + ": ") == 0);
   CHECK(missing.find("nowhere") != std::string::npos);
 }
 
@@ -62,7 +62,7 @@ TEST_CASE("run: a configuration that one rank cannot read is an error everywhere
   const Folder folder;
   TrainArguments lost = folder.run("run");
   lost.config = (folder.path / "lost.toml").string();
-  CHECK(refused({folder.run("run"), lost}).find("the configuration failed on rank 1 on " + this_host() + ": ") == 0);
+  CHECK(refused({folder.run("run"), lost}).find("rank 1 on " + this_host() + ": ") == 0);
   CHECK(refused({folder.run("run", {"model.widht=8"}), folder.run("run", {"model.widht=8"})}).find("widht") !=
         std::string::npos);
 }
