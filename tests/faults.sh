@@ -10,7 +10,7 @@ fi
 [ -z "$AGON_SANITIZE" ] || export ASAN_OPTIONS=detect_leaks=0:handle_segv=0  # MPI's own leaks; the signal is the test's
 faulty=$AGON_BINARY_DIR/tests/faulty
 folder=$(mktemp -d)
-trap 'kill $(jobs -p) 2> /dev/null || true; rm -rf "$folder"' EXIT
+trap 'kill $(jobs -p) 2> /dev/null || true; kill_left_behind; rm -rf "$folder"' EXIT
 . "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 out=$folder/out
 cases=0
