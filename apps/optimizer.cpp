@@ -104,7 +104,8 @@ Optimizer::Outcome Optimizer::update(int64_t step, int64_t steps, const Tensor& 
   adamw(updated_, moments_, o, {outcome.square_sum, loss}, table_);
   if (shards_) {
     for (Parameter* p : parameters_) p->has_grad = false;
-    buckets_->gather_masters();
+    // Where nothing was updated a rank may have masters that are not the others', which is what is to be found.
+    if (std::isfinite(outcome.square_sum.item()) && (!loss || std::isfinite(loss.item()))) buckets_->gather_masters();
   }
   return outcome;
 }

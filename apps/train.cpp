@@ -6,8 +6,10 @@
 #include "apps/account.h"
 #include "apps/causal.h"
 #include "apps/config_dump.h"
+#include "apps/config_file.h"
 #include "apps/costs.h"
 #include "apps/evaluate.h"
+#include "apps/job.h"
 #include "apps/run.h"
 #include "apps/signals.h"
 #include "apps/step_end.h"
@@ -190,6 +192,13 @@ int train(const TrainArguments& arguments, Communicator& all) {
   }
 }
 
-int train(const TrainArguments& arguments) { return train(arguments, *make_self_communicator()); }
+int train(const TrainArguments& arguments) {
+  ParallelOptions parallel;
+  try {
+    parallel = load_config(arguments.config, arguments.overrides).parallel;
+  } catch (const UserError&) {  // which all ranks will hear
+  }
+  return run_as_rank(parallel, [&](Communicator& all) { return train(arguments, all); });
+}
 
 }  // namespace agon
