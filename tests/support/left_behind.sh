@@ -15,6 +15,12 @@ left_behind() {
   done
 }
 
+kill_left_behind() {
+  local processes
+  processes=$(left_behind | sed -n 's/^process \([0-9]*\):.*/\1/p')
+  [ -z "$processes" ] || kill -KILL $processes 2> /dev/null || true
+}
+
 # Waits until nothing is left, for five seconds.
 nothing_left() {
   local left
