@@ -53,14 +53,17 @@ MessageWorld::MessageWorld(std::unique_ptr<Link> link, CommunicatorOptions optio
       exceptions_(std::uncaught_exceptions()) {}
 
 MessageWorld::~MessageWorld() {
+  const auto say = [](const std::exception& e) { std::cerr << text("agon: ", e.what(), '\n'); };
   try {
     if (failure_.empty() && std::uncaught_exceptions() == exceptions_)
       wait(start(all_, {.operation = Collective::end}, [](MessageCall&) {}));
     else if (!told_)
       abort(failure_.empty() ? "it has ended with an error" : failure_);
-  } catch (const std::exception& e) { std::cerr << text("agon: ", e.what(), '\n'); }
+  } catch (const std::exception& e) { say(e); }
   under_way_.clear();
-  link_->end(failure_.empty());
+  try {
+    link_->end(failure_.empty());
+  } catch (const std::exception& e) { say(e); }
 }
 
 std::string MessageWorld::name(int rank) const {

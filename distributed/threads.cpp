@@ -19,6 +19,8 @@ namespace agon {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 /// What all groups of one run_on_threads share. One failed rank ends the work of all, so there is one failure.
 struct World {
   World(int n, std::chrono::milliseconds limit) : deadline(limit), ended(size_t(n)) {}
@@ -38,11 +40,18 @@ struct World {
 /// The ranks of one communicator meet here for each call.
 struct Group {
   Group(std::shared_ptr<World> w, std::vector<int> members)
-      : world(std::move(w)), ranks(std::move(members)), calls(ranks.size()), here(ranks.size()) {}
+      : world(std::move(w)),
+        ranks(std::move(members)),
+        calls(ranks.size()),
+        here(ranks.size()),
+        came(ranks.size()),
+        waited(ranks.size(), std::vector<double>(ranks.size())) {}
   const std::shared_ptr<World> world;
   const std::vector<int> ranks;  // by their numbers in the world
   std::vector<Call> calls;
   std::vector<char> here;                       // ranks that wait for the others
+  std::vector<Clock::time_point> came;          // when each came to the last call
+  std::vector<std::vector<double>> waited;      // seconds, by each rank for each
   int64_t round = 0;                            // calls that have begun on all ranks
   size_t reading = 0;                           // ranks that have not finished the last of them
   std::map<int, std::shared_ptr<Group>> parts;  // of a split, by color
@@ -81,9 +90,7 @@ struct Group {
   }
 };
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
+double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
 /// One call on one rank. While it lives, the calls of all ranks may be read: none returns, and takes back what it gave,
 /// before all have finished. Nothing a rank does in that time waits for another, so this second wait needs no way out.
@@ -96,12 +103,17 @@ class Round {
     if (world.failure.empty()) {
       group.calls[rank] = call;
       group.here[rank] = 1;
+      group.came[rank] = start_;
       if (std::ranges::count(group.here, 0) == 0) group.open();
     }
     const auto over = [&] { return group.round != before || !world.failure.empty() || group.waits_in_vain(); };
-    const bool in_time = world.changed.wait_until(lock, std::chrono::steady_clock::now() + world.deadline, over);
-    traffic_.waited += seconds_since(start_);
-    if (group.round != before) return;
+    const bool in_time = world.changed.wait_until(lock, Clock::now() + world.deadline, over);
+    traffic_.waited += seconds(Clock::now() - start_);
+    if (group.round != before) {
+      for (size_t r = 0; r < group.ranks.size(); ++r)
+        group.waited[rank][r] += std::max(0.0, seconds(group.came[r] - start_));
+      return;
+    }
     if (world.failure.empty())
       world.fail(text(named_call(before + 1, group.ranks), ", ", call.operation,
                       in_time ? ": a rank has ended without it: " : ": waited " + duration(world.deadline) + " for ",
@@ -115,7 +127,7 @@ class Round {
     if (--group_.reading == 0) world.changed.notify_all();
     world.changed.wait(lock, [&] { return group_.reading == 0; });
     ++traffic_.calls;
-    traffic_.seconds += seconds_since(start_);
+    traffic_.seconds += seconds(Clock::now() - start_);
   }
   Round(const Round&) = delete;
   Round& operator=(const Round&) = delete;
@@ -123,7 +135,7 @@ class Round {
  private:
   Group& group_;
   Traffic& traffic_;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  const Clock::time_point start_ = Clock::now();
 };
 
 std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(const_cast<void*>(t.address())); }
@@ -233,6 +245,10 @@ class ThreadRank final : public Communicator {
     group_->world->step = step;
   }
   std::map<Collective, Traffic> traffic() const override { return traffic_; }
+  std::vector<double> waited_for() const override {
+    const std::lock_guard lock(group_->world->mutex);
+    return group_->waited[rank_];
+  }
 
   void abort(const std::string& reason) override {
     const std::lock_guard lock(group_->world->mutex);

@@ -25,6 +25,12 @@ for n in 2 3 4; do
   ranks "$n" "$AGON_BINARY_DIR/tests/mpi_rank" pieces || fail "with messages in pieces"
 done
 
+echo "a rank of two that MPI takes for the only one"
+code=0
+SLURM_STEP_ID=0 SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=1 timeout 60 "$AGON_BINARY_DIR/tests/mpi_rank" alone >"$output" 2>&1 || code=$?
+[ "$code" = 2 ] || fail "with exit code $code, expected 2"
+grep -q "srun says that there are 2 ranks, MPI that there are 1" "$output" || fail "without saying so"
+
 # goes_wrong WHAT SECONDS EXIT-CODES TEXT...: what rank 1 of three does, and what is to come of it.
 goes_wrong() {
   local what=$1 seconds=$2 codes=$3 code=0 start text

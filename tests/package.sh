@@ -14,3 +14,6 @@ cmake --build "$folder/build"
 "$folder/build/one_layer" | tee "$folder/output"
 grep -q '^gradient of experts.gate_up' "$folder/output"
 [ ! -x "$folder/prefix/bin/agon" ] || "$folder/prefix/bin/agon" help >/dev/null
+if [ -x "$folder/prefix/bin/agon" ] && [ -e "$AGON_BINARY_DIR/agon_mpi.so" ]; then
+  "$folder/prefix/bin/agon" doctor | grep "^MPI .*$folder/prefix/lib.*/agon/agon_mpi.so"
+fi

@@ -97,21 +97,6 @@ TEST_CASE("messages: groups of groups have numbers of their own") {
       {}, 4);
 }
 
-TEST_CASE("messages: the time waited for a rank is booked to it") {
-  run_on_links(3, [](Communicator& comm) {
-    if (comm.rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    comm.barrier();
-    const std::vector<double> waited = comm.waited_for();
-    REQUIRE(waited.size() == 3);
-    CHECK(waited[size_t(comm.rank())] == 0);
-    if (comm.rank() != 2) CHECK(waited[2] > 0);
-    const Traffic traffic = comm.traffic().at(Collective::barrier);
-    CHECK(traffic.calls == 1);
-    CHECK(traffic.waited == *std::ranges::max_element(waited));
-    CHECK(traffic.seconds >= traffic.waited);
-  });
-}
-
 TEST_CASE("messages: tensors of another device are refused") {
   run_on_links(1, [](Communicator& comm) {
     CHECK(comm.all_gather(tensor_of<int32_t>({3})).data<int32_t>()[0] == 3);
