@@ -56,7 +56,7 @@ at() {
     esac
     # Who waited says for whom, in which call and step.
     case $how in
-      throw) says "$operation on rank [02] \($host\) in step [23] failed: .*rank 1 \($host\): it has ended with an error" ;;
+      throw) says "$operation on rank [02] \($host\) in step [23] failed: .*rank 1 \($host\): (it has ended with an error|a fault that the test makes)" ;;
       stop) says "$operation on rank [02] \($host\) in step [23] failed: call [0-9]+ of ranks .*, $operation: waited 3... ms for rank 1 \($host\)" ;;
       *) says "rank [02] \($host\) in step [23], asked to stop, is in call [0-9]+ of ranks .*, $operation and has waited .* for rank 1 \($host\)" ;;
     esac
