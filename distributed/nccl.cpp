@@ -26,18 +26,9 @@ int type_of(DType t) {
 std::byte* bytes_of(const Tensor& t) { return static_cast<std::byte*>(const_cast<void*>(t.address())); }
 int64_t row_bytes(const Tensor& t) { return t.shape().with(0, 1).size() * size_of(t.dtype()); }
 int64_t sum_of(std::span<const int64_t> n) { return std::accumulate(n.begin(), n.end(), int64_t(0)); }
-Traffic traffic_of(int64_t sent, int64_t received) { return {.sent = sent, .received = received}; }
 
 /// What NCCL is to add: bf16 in f32.
 Tensor wide(const Tensor& t) { return t.dtype() == DType::bf16 ? converted(t, DType::f32) : t; }
-
-/// The bytes that a sum over `size` ranks has to move each way, on rank `rank`: everybody's values of a rank's slice
-/// come to it, and its sums go to everybody.
-int64_t summed_bytes(const Tensor& t, int rank, int size) {
-  const int64_t slice = (t.size() + size - 1) / size, begin = std::min(t.size(), rank * slice);
-  const int64_t own = (std::min(t.size(), begin + slice) - begin) * size_of(t.dtype());
-  return t.bytes() - own + (size - 1) * own;
-}
 
 /// A sum in the stream.
 class StartedSum final : public StartedCall {
@@ -132,8 +123,7 @@ Tensor NcclRank::all_to_all(const Tensor& send, std::span<const int64_t> send_ro
     if (transfers.empty()) return int(NcclLibrary::success);
     return library().send_receive(communicator(), transfers.data(), int(transfers.size()), stream());
   };
-  stream_->follow(call.operation,
-                  stream_->put(number, call, traffic_of(send.bytes() - own, received.bytes() - own), put));
+  stream_->follow(call.operation, stream_->put(number, call, put));
   return received;
 }
 
@@ -141,9 +131,8 @@ void NcclRank::broadcast(const Tensor& t, int root) {
   const Call call{.operation = Collective::broadcast, .tensor = &t, .root = root};
   if (stream_->on_host(call)) return control().broadcast(t, root);
   const int64_t number = stream_->note(call);
-  const Traffic moved = rank() == root ? traffic_of((size() - 1) * t.bytes(), 0) : traffic_of(0, t.bytes());
   const NcclLibrary::Gift gift{root, t.address(), bytes_of(t), size_t(t.bytes())};
-  stream_->follow(call.operation, stream_->put(number, call, moved, [&] {
+  stream_->follow(call.operation, stream_->put(number, call, [&] {
     return t.bytes() ? library().broadcast(communicator(), &gift, 1, stream()) : int(NcclLibrary::success);
   }));
 }
@@ -167,22 +156,21 @@ Tensor NcclRank::all_gather(const Tensor& t) {
     if (even) return library().all_gather(communicator(), t.address(), bytes_of(all), size_t(t.bytes()), stream());
     return library().broadcast(communicator(), gifts.data(), int(gifts.size()), stream());
   };
-  const Traffic moved = traffic_of((size() - 1) * t.bytes(), all.bytes() - t.bytes());
-  stream_->follow(call.operation, stream_->put(number, call, moved, put));
+  stream_->follow(call.operation, stream_->put(number, call, put, all.shape(0)));
   return all;
 }
 
 std::unique_ptr<StartedCall> NcclRank::start_all_reduce(const Tensor& t) {
   const Call call{.operation = Collective::all_reduce, .tensor = &t};
   if (stream_->on_host(call)) return control().start_all_reduce(t);
-  const int64_t number = stream_->note(call), moved = summed_bytes(t, rank(), size());
+  const int64_t number = stream_->note(call);
   const Tensor sum = wide(t);
   const auto put = [&] {
     if (t.size() == 0) return int(NcclLibrary::success);
     return library().all_reduce(communicator(), sum.address(), bytes_of(sum), size_t(sum.size()), type_of(sum.dtype()),
                                 stream());
   };
-  Lane::Mark done = stream_->put(number, call, traffic_of(moved, moved), put);
+  Lane::Mark done = stream_->put(number, call, put);
   return std::make_unique<StartedSum>(*stream_, call.operation, std::move(done), t, sum, t);
 }
 
@@ -197,8 +185,7 @@ std::unique_ptr<StartedCall> NcclRank::start_reduce_scatter(const Tensor& t) {
     return library().reduce_scatter(communicator(), given.address(), bytes_of(sum), size_t(sum.size()),
                                     type_of(sum.dtype()), stream());
   };
-  const Traffic moved = traffic_of(t.bytes() - result.bytes(), (size() - 1) * result.bytes());
-  Lane::Mark done = stream_->put(number, call, moved, put);
+  Lane::Mark done = stream_->put(number, call, put);
   return std::make_unique<StartedSum>(*stream_, call.operation, std::move(done), given, sum, result);
 }
 

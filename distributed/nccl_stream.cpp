@@ -1,6 +1,7 @@
 #include "distributed/nccl_stream.h"
 
 #include "core/copy.h"
+#include "distributed/least_traffic.h"
 #include "distributed/names.h"
 
 namespace agon {
@@ -99,8 +100,8 @@ int64_t NcclStream::note(const Call& call) {
   return ledger_.note(call);
 }
 
-Lane::Mark NcclStream::put(int64_t number, const Call& call, const Traffic& moved,
-                           const std::function<int()>& library_call) {
+Lane::Mark NcclStream::put(int64_t number, const Call& call, const std::function<int()>& library_call,
+                           int64_t all_rows) {
   NcclWorld::Flight flight{.group = name_,
                            .number = number,
                            .what = text(call.operation, " of ", call.tensor->dtype(), ' ', call.tensor->shape()),
@@ -112,6 +113,7 @@ Lane::Mark NcclStream::put(int64_t number, const Call& call, const Traffic& move
   lane_.set(flight.ready);
   told([&] { world_->put(communicator_, named_operation(call.operation), library_call); });
   lane_.set(flight.done);
+  const Traffic moved = least_traffic(call, control_->rank(), control_->size(), all_rows);
   Traffic& so_far = moved_[call.operation];
   ++so_far.calls;
   so_far.sent += moved.sent;

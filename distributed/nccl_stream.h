@@ -37,9 +37,9 @@ class NcclStream {
   std::vector<int64_t> numbers_of_all(Collective operation, int64_t own);
   /// Notes a call that is to go through NCCL, after what a rank can check alone. Returns its number.
   int64_t note(const Call& call);
-  /// Puts a noted call into the stream, behind what this thread has given the device. `moved`: what it sends to other
-  /// ranks and receives from them. Returns the mark of its end.
-  Lane::Mark put(int64_t number, const Call& call, const Traffic& moved, const std::function<int()>& library_call);
+  /// Puts a noted call into the stream, behind what this thread has given the device, and books what it moves
+  /// (`all_rows`: of all ranks in all_gather). Returns the mark of its end.
+  Lane::Mark put(int64_t number, const Call& call, const std::function<int()>& library_call, int64_t all_rows = 0);
   /// Makes what this thread gives the device later wait for a call.
   void follow(Collective operation, const Lane::Mark& done);
   /// The group of the ranks that give this color.

@@ -53,9 +53,9 @@ TEST_CASE("ranks by nccl: steps of every strategy are those of one rank") {
         CAPTURE(expert);
         FakeNccl::fresh();
         std::vector<Outcome> outcomes(2);
-        const Config config = config_of(
-            router, device,
-            {text("parallel.expert=", expert), text("parallel.shard_optimizer=", shard ? "true" : "false")});
+        const Config config =
+            config_of(router, device,
+                      {text("parallel.expert=", expert), text("parallel.shard_optimizer=", shard ? "true" : "false")});
         run_on_threads(2, [&](Communicator& control) {
           const auto all = fake_rank(control, device);
           outcomes[size_t(all->rank())] = RanksRun(*all, config)(2);
@@ -64,8 +64,7 @@ TEST_CASE("ranks by nccl: steps of every strategy are those of one rank") {
         CHECK(FakeNccl::instance().count("all_reduce") + FakeNccl::instance().count("reduce_scatter") > 0);
         if (expert == 2) CHECK(FakeNccl::instance().count("send_receive") > 0);
         CHECK(outcomes[0].choices == one.choices);
-        for (size_t i = 0; i < one.losses.size(); ++i)
-          CHECK(std::abs(outcomes[0].losses[i] - one.losses[i]) <= 1e-5);
+        for (size_t i = 0; i < one.losses.size(); ++i) CHECK(std::abs(outcomes[0].losses[i] - one.losses[i]) <= 1e-5);
         for (const auto& [parameter, tensor] : one.parameters) {
           CAPTURE(parameter);
           CHECK(distance(outcomes[0].parameters.at(parameter), tensor) <= 1e-4);

@@ -43,8 +43,7 @@ inline void on_fake_ranks(int n, const std::function<void(Communicator&, Device)
 
 /// Whether there is a GPU that NCCL can use: not the shim's.
 inline bool has_gpu_for_nccl() {
-  return devices_of_fake().size() == 1 && !find_gpus().found.empty() &&
-         nccl_here().compare(0, 5, "none:") != 0;
+  return devices_of_fake().size() == 1 && !find_gpus().found.empty() && nccl_here().compare(0, 5, "none:") != 0;
 }
 
 }  // namespace agon::testing

@@ -52,8 +52,10 @@ class EveryCollective {
     const auto started = comm_.start_all_reduce(whole);
     part->all_reduce(own);
     started->finish();
-    expect("a part's all_reduce", own, [&](int64_t) { return double(sum); }, 0);
-    expect("all_reduce beside it", whole, [&](int64_t) { return double(n_ * (n_ - 1) / 2); }, 0);
+    expect(
+        "a part's all_reduce", own, [&](int64_t) { return double(sum); }, 0);
+    expect(
+        "all_reduce beside it", whole, [&](int64_t) { return double(n_ * (n_ - 1) / 2); }, 0);
     EveryCollective(*part, device_, small_).run();
   }
 
@@ -67,14 +69,15 @@ class EveryCollective {
     return converted(t, dtype);
   }
 
-  void expect(const char* what, const Tensor& got, const std::function<double(int64_t)>& value, double tolerance) const {
+  void expect(const char* what, const Tensor& got, const std::function<double(int64_t)>& value,
+              double tolerance) const {
     check(got.device() == device_, what, " gave a tensor on ", got.device());
     const Tensor here = converted(on_host(got), DType::f64);
     const auto values = here.data<const double>();
     for (int64_t i = 0; i < got.size(); ++i) {
       const double wanted = value(i), found = values[size_t(i)];
-      check(std::abs(found - wanted) <= tolerance, what, " of ", got.dtype(), ' ', got.shape(), " on rank ", me_, " of ",
-            n_, ": element ", i, " is ", found, ", expected ", wanted);
+      check(std::abs(found - wanted) <= tolerance, what, " of ", got.dtype(), ' ', got.shape(), " on rank ", me_,
+            " of ", n_, ": element ", i, " is ", found, ", expected ", wanted);
     }
   }
 
@@ -88,7 +91,8 @@ class EveryCollective {
     }
     for (const double v : sum) largest = std::max(largest, std::abs(v));
     const double unit = got.dtype() == DType::bf16 ? 0x1p-8 : got.dtype() == DType::f32 ? n_ * 0x1p-22 : n_ * 0x1p-50;
-    expect(what, got, [&](int64_t i) { return sum[size_t(i)]; }, got.dtype() == DType::i32 ? 0 : unit * largest);
+    expect(
+        what, got, [&](int64_t i) { return sum[size_t(i)]; }, got.dtype() == DType::i32 ? 0 : unit * largest);
   }
 
   void all_reduce(Shape shape, DType dtype) {
@@ -120,7 +124,8 @@ class EveryCollective {
     }
     for (int i = 0; i < 8; ++i) {
       const double sum = n_ * (n_ - 1) / 2 + n_ * i;
-      expect("one of several sums", started[size_t(i)]->finish(), [&](int64_t) { return sum; }, 0);
+      expect(
+          "one of several sums", started[size_t(i)]->finish(), [&](int64_t) { return sum; }, 0);
     }
   }
 
@@ -136,7 +141,8 @@ class EveryCollective {
     const Tensor x = tensor_of(given).reshape({int64_t(given.size() / 3), 3});
     const Tensor y = comm_.all_to_all(on_device(x, device_), send, receive);
     check(y.size() == int64_t(wanted.size()), "all_to_all gave ", y.shape());
-    expect("all_to_all", y, [&](int64_t i) { return double(wanted[size_t(i)]); }, 0);
+    expect(
+        "all_to_all", y, [&](int64_t i) { return double(wanted[size_t(i)]); }, 0);
   }
 
   void all_gather(const std::function<int64_t(int)>& rows) {
@@ -146,7 +152,8 @@ class EveryCollective {
     fill(t, me_);
     const Tensor all = comm_.all_gather(t);
     check(all.shape() == Shape{int64_t(wanted.size() / 2), 2}, "all_gather gave ", all.shape());
-    expect("all_gather", all, [&](int64_t i) { return wanted[size_t(i)]; }, 0);
+    expect(
+        "all_gather", all, [&](int64_t i) { return wanted[size_t(i)]; }, 0);
   }
 
   void broadcast(int root) {
@@ -154,7 +161,8 @@ class EveryCollective {
       const Tensor t({size}, DType::f32, device_);
       fill(t, me_ + 1);
       comm_.broadcast(t, root);
-      expect("broadcast", t, [&](int64_t) { return root + 1.0; }, 0);
+      expect(
+          "broadcast", t, [&](int64_t) { return root + 1.0; }, 0);
     }
   }
 

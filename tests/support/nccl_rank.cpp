@@ -97,7 +97,7 @@ int main(int argc, char** argv) {
   const Device device = argc > 3 && std::string(argv[3]) == "cpu" ? Device{} : Device{Device::cuda, 0};
   int worst = 0;
   for (const int code : run_on_processes(
-           n, [&](int rank, const std::vector<int>& sockets) { return one_rank(rank, sockets, argv[2], device); }, 120))
+           n, [&](int rank, const std::vector<int>&sockets) { return one_rank(rank, sockets, argv[2], device); }, 120))
     worst = std::max(worst, code);
   return worst;
 }
