@@ -90,7 +90,7 @@ std::string told(const std::string& outcome) { return outcome.substr(outcome.fin
   std::string message;
   for (const auto& [why, ranks] : reasons)
     message +=
-        (message.empty() ? "" : "\n") + (int(ranks.size()) == comm.size() ? why : named(ranks, comm) + ": " + why);
+        (message.empty() ? "" : "; ") + (int(ranks.size()) == comm.size() ? why : named(ranks, comm) + ": " + why);
   if ((*worst)[0] == user_error) throw AgreedUserError(message);
   if ((*worst)[0] == no_permission) throw AgreedNoPermission(message);
   throw AgreedError(message, std::stoi(worst->substr(1)));

@@ -60,12 +60,12 @@ TEST_CASE("together: what fails on some ranks fails on all, of its kind, with a 
     CHECK(outcome([&] { require(rank == 1, "no such file"); }) == "user 2 ranks 0, 2 on " + host + ": no such file");
     CHECK(outcome([] { throw UserError("no such key"); }) == "user 2 no such key");
     CHECK(outcome([&] { rank == 0 ? throw UserError("a user's") : throw NoPermission("not allowed"); }) ==
-          "permission 2 rank 0 on " + host + ": a user's\nranks 1, 2 on " + host + ": not allowed");
+          "permission 2 rank 0 on " + host + ": a user's; ranks 1, 2 on " + host + ": not allowed");
     CHECK(outcome([&] {
             if (rank == 0) throw UserError("key");
             if (rank == 1) throw Error("nine", 9);
             throw std::runtime_error("other");
-          }) == "9 rank 0 on " + host + ": key\nrank 1 on " + host + ": nine\nrank 2 on " + host + ": other");
+          }) == "9 rank 0 on " + host + ": key; rank 1 on " + host + ": nine; rank 2 on " + host + ": other");
   });
 }
 
