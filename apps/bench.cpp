@@ -10,6 +10,7 @@
 #include "apps/bench_measure.h"
 #include "apps/bench_report.h"
 #include "apps/gemm_library.h"
+#include "apps/job.h"
 #include "apps/report_tables.h"
 #include "apps/verbs.h"
 #include "core/gpu.h"
@@ -73,10 +74,8 @@ size_t end_of_group(const BenchCases& cases, size_t i) {
   return end;
 }
 
-}  // namespace
-
-int bench(const BenchArguments& arguments) {
-  const BenchOptions options = options_from(arguments);
+int bench_with(const BenchArguments& arguments, const BenchOptions& options) {
+  const bool first = !options.ranks || options.ranks->rank() == 0;
   set_threads(arguments.threads);
   use_device(options.device);
   const std::span<const CaseGroup> groups = arguments.compare ? std::span<const CaseGroup>(kComparison) : kGroups;
@@ -89,36 +88,49 @@ int bench(const BenchArguments& arguments) {
     return cases;
   };
   if (arguments.list) {
+    if (!first) return 0;
     for (const CaseGroup& g : groups)
       for (const BenchCase& c : cases_of(g)) std::printf("%s %s %s\n", g.name, c.name.c_str(), c.shape.c_str());
     return 0;
   }
 
   PeakProbe probe(options);
-  const BenchPeak start = probe(0.3);
+  const BenchPeak start = peak_of_ranks(probe(0.3), options);
   std::vector<BenchRow> rows;
   for (const CaseGroup& g : groups) {
     const BenchCases cases = cases_of(g);
     for (size_t i = 0, next = 0; i < cases.size(); i = next) {
       next = end_of_group(cases, i);
-      if (!options.tiny) show_progress(cases[i], next, cases.size());
+      if (first && !options.tiny) show_progress(cases[i], next, cases.size());
       const std::vector<BenchResult> results = measure(std::span(cases).subspan(i, next - i), options, probe);
       for (size_t j = i; j < next; ++j) {
         rows.push_back({cases[j], results[j - i], gpu_clocks(options.device)});
         rows.back().measured.prepare = {};
       }
       // After each case: a run that is cut short has given what it measured.
-      if (!arguments.json.empty())
+      if (first && !arguments.json.empty())
         write_atomically(arguments.json, bench_json(rows, options, start, arguments.command));
     }
   }
   require(!rows.empty(), "--filter ", arguments.filter, ": no case is called so; --list shows them");
+  if (!first) return 0;
   std::printf("peak at start: %.1f GFLOP/s; copy %.1f GB/s\n", start.flops / 1e9, start.bytes / 1e9);
   for (const GemmLibrary* library : options.libraries) std::printf("%s: %s\n", library->name, library->version());
   std::fputs(bench_table(rows).c_str(), stdout);
   for (const auto& [c, r, clocks] : rows)
     if (!r.parts.empty()) std::fputs(time_table(r.parts, options.device).c_str(), stdout);
   return std::ranges::any_of(rows, [](const BenchRow& row) { return !row.result.error.empty(); }) ? 1 : 0;
+}
+
+}  // namespace
+
+int bench(const BenchArguments& arguments) {
+  BenchOptions options = options_from(arguments);
+  if (arguments.groups != std::vector<std::string>{"train"}) return bench_with(arguments, options);
+  return run_as_rank(train_config(options).parallel, [&](Communicator& all) {
+    if (all.size() > 1) options.ranks = &all;
+    return bench_with(arguments, options);
+  });
 }
 
 }  // namespace agon

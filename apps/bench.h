@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "apps/config.h"
 #include "core/device.h"
 #include "core/dtype.h"
+#include "distributed/communicator.h"
 
 // What `agon bench` measures, and what comes out. docs/bench.md has the definitions and the JSON.
 
@@ -24,6 +26,7 @@ struct BenchOptions {
   std::string config = {};                         // of `train`
   std::vector<std::string> overrides = {};         // of `train`
   std::vector<const GemmLibrary*> libraries = {};  // of `ops --compare`
+  Communicator* ranks = nullptr;                   // the ranks that take a step of `train` together; null: one
 };
 
 /// A case with its inputs in place.
@@ -53,8 +56,10 @@ BenchCases ops_cases(const BenchOptions& options);
 BenchCases compare_cases(const BenchOptions& options);
 BenchCases layer_cases(const BenchOptions& options);
 BenchCases train_cases(const BenchOptions& options);
+/// What `train` takes a step of.
+Config train_config(const BenchOptions& options);
 
-/// The most a device gives, taken in the same moments as a case.
+/// The most a device gives, taken in the same moments as a case; of all ranks' together.
 struct BenchPeak {
   double flops = 0;  // per second
   double bytes = 0;  // per second, read and written, of a large copy

@@ -39,6 +39,13 @@ double seconds_of(Device device, int64_t times, F&& f) {
 
 }  // namespace
 
+BenchPeak peak_of_ranks(BenchPeak here, const BenchOptions& options) {
+  if (!options.ranks) return here;
+  const Tensor sums = tensor_of<double>({here.flops, here.bytes});
+  options.ranks->all_reduce(sums);
+  return {sums.data<double>()[0], sums.data<double>()[1]};
+}
+
 int64_t cache_bytes(Device device) {
   if (device.kind == Device::cuda) return find_gpus().found[size_t(device.index)].l2_bytes;
   const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -91,6 +98,13 @@ BenchPeak PeakProbe::operator()(double seconds) {
 
 namespace {
 
+/// The same on all ranks, so that all decide alike how often to go on.
+double of_slowest(double seconds, const BenchOptions& options) {
+  if (!options.ranks) return seconds;
+  const Tensor all = options.ranks->all_gather(tensor_of<double>({seconds}));
+  return std::ranges::max(all.data<const double>());
+}
+
 /// One case on its way to a result.
 class Measurement {
  public:
@@ -114,7 +128,7 @@ class Measurement {
 
   void round(PeakProbe& probe) {
     attempt([&] {
-      const BenchPeak peak = probe();
+      const BenchPeak peak = peak_of_ranks(probe(), options_);
       seconds_.push_back(timed(result_.iterations) / double(result_.iterations));
       flops_.push_back(peak.flops);
       bytes_.push_back(peak.bytes);
@@ -139,7 +153,10 @@ class Measurement {
   void attempt(F&& f) {
     try {
       f();
-    } catch (const Error& e) { result_.error = e.what(); }
+    } catch (const Error& e) {
+      if (options_.ranks) throw;  // the others are in the middle of it
+      result_.error = e.what();
+    }
   }
 
   double timed(int64_t iterations) {
@@ -150,7 +167,7 @@ class Measurement {
       else
         arena_([&] { run_.once(turn_); });
     }
-    return timer_.stop();
+    return of_slowest(timer_.stop(), options_);
   }
 
   const BenchCase& case_;

@@ -27,9 +27,12 @@ class PeakProbe {
   Step arena_;
 };
 
+/// The sum over the options' ranks. Collective over them, as what follows is.
+BenchPeak peak_of_ranks(BenchPeak here, const BenchOptions& options);
+
 /// Times cases, the rounds of one between those of the others: warm-up, then rounds of as many iterations as make
-/// options.seconds together, a probe before each. Prepared inputs are gone when it returns. What a case throws becomes
-/// BenchResult::error.
+/// options.seconds together, a probe before each; on many ranks an iteration takes as long as on the slowest. Prepared
+/// inputs are gone when it returns. What a case throws becomes BenchResult::error, on one rank.
 std::vector<BenchResult> measure(std::span<const BenchCase> cases, const BenchOptions& options, PeakProbe& probe);
 
 /// Bytes of the last cache before memory.

@@ -27,7 +27,7 @@ batch = 2
 
 struct TrainBench {
   Config config;
-  std::unique_ptr<Communicator> comm = make_self_communicator();
+  std::unique_ptr<Communicator> self = make_self_communicator();
   Ranks ranks;
   Corpus corpus;
   LanguageModel model;
@@ -35,12 +35,12 @@ struct TrainBench {
   TrainingData data;
   Trainer trainer;
 
-  explicit TrainBench(const Config& c, Device device)
+  TrainBench(const Config& c, Device device, Communicator* all)
       : config(c),
-        ranks(c, *comm),
+        ranks(c, all ? *all : *self),
         corpus(load_corpus(c.data)),
-        model(c, corpus.tokenizer->vocabulary(), *comm),
-        optimizer(moved(device), c.optimizer),
+        model(c, corpus.tokenizer->vocabulary(), *ranks.experts.group),
+        optimizer(moved(device), c.optimizer, c.parallel, ranks),
         data(corpus, c.data, c.model.sequence, c.train.batch, uint64_t(c.seed)),
         trainer(c, model, optimizer, data, ranks) {}
 
@@ -51,29 +51,34 @@ struct TrainBench {
   }
 };
 
-Config config_of(const BenchOptions& o) {
+std::string on_ranks(const Ranks& ranks) {
+  const int spread = ranks.experts.group->size();
+  return ranks.size() == 1 ? "" : fmt::format(", ranks {} x {}", spread, ranks.size() / spread);
+}
+
+}  // namespace
+
+Config train_config(const BenchOptions& o) {
   std::vector<std::string> overrides{o.device.kind == Device::cuda ? "device=cuda" : "device=cpu",
                                      o.dtype == DType::bf16 ? "precision=bf16" : "precision=fp32"};
   overrides.insert(overrides.end(), o.overrides.begin(), o.overrides.end());
   return o.tiny ? parse_config(kTiny, "tiny", overrides) : load_config(o.config, overrides);
 }
 
-}  // namespace
-
 BenchCases train_cases(const BenchOptions& o) {
-  const Config config = config_of(o);
-  const auto bench = std::make_shared<TrainBench>(config, o.device);
+  const Config config = train_config(o);
+  const auto bench = std::make_shared<TrainBench>(config, o.device, o.ranks);
   const Account costs = account(bench->model);
   const double tokens = double(bench->data.tokens_per_step());
-  BenchCase c{
-      .group = "train",
-      .name = config.moe.enabled ? config.moe.router.strategy : "dense",
-      .shape = fmt::format("{}, {:.1f}M active of {:.1f}M, {} x {}", o.tiny ? "tiny" : o.config, costs.active / 1e6,
-                           double(costs.parameters) / 1e6, config.train.batch, config.model.sequence),
-      .dtype = config.numbers().compute};
+  BenchCase c{.group = "train",
+              .name = config.moe.enabled ? config.moe.router.strategy : "dense",
+              .shape = fmt::format("{}, {:.1f}M active of {:.1f}M, {} x {}{}", o.tiny ? "tiny" : o.config,
+                                   costs.active / 1e6, double(costs.parameters) / 1e6, config.train.batch,
+                                   config.model.sequence, on_ranks(bench->ranks)),
+              .dtype = config.numbers().compute};
   c.flops = costs.training_flops() * tokens;
   // Weights read in both passes, gradients written and read, and what the optimizer moves.
-  c.bytes = 2 * double(costs.value_bytes) + 2 * double(costs.gradient_bytes) + 6 * double(costs.gradient_bytes);
+  c.bytes = bench->ranks.size() * (2 * double(costs.value_bytes) + (2 + 6) * double(costs.gradient_bytes));
   c.tokens = tokens;
   c.own_arena = true;
   c.prepare = [=](int64_t) {
