@@ -19,9 +19,9 @@ using Clock = MessageCall::Clock;
 using std::chrono::milliseconds;
 
 constexpr int kPollsBetweenLooks = 32, kPollsBeforeYielding = 16;
-constexpr milliseconds kToTell{300};          // how long a failing rank tries to let the others know
-constexpr milliseconds kBeforeSayingSo{400};  // mpirun kills a second after it has asked to stop
-constexpr int64_t kCallsAtOnce = 128;         // of a group: their tags differ (MessageCall::tag)
+constexpr milliseconds kToTell{300};  // how long a failing rank tries to let the others know
+constexpr std::chrono::microseconds kBetweenLooks{50}, kBetweenReports{10000};
+constexpr int64_t kCallsAtOnce = 128;  // of a group: their tags differ (MessageCall::tag)
 
 milliseconds since(Clock::time_point start) { return std::chrono::duration_cast<milliseconds>(Clock::now() - start); }
 
@@ -50,7 +50,8 @@ MessageWorld::MessageWorld(std::unique_ptr<Link> link, CommunicatorOptions optio
     : link_(std::move(link)),
       options_(std::move(options)),
       all_(all_ranks(*link_)),
-      exceptions_(std::uncaught_exceptions()) {}
+      exceptions_(std::uncaught_exceptions()),
+      reporter_(options_.asked_to_stop) {}
 
 MessageWorld::~MessageWorld() {
   const auto say = [](const std::exception& e) { std::cerr << text("agon: ", e.what(), '\n'); };
@@ -166,24 +167,34 @@ void MessageWorld::give_up(const MessageCall& call) {
 class MessageWorld::Wait {
  public:
   Wait(MessageWorld& world, const MessageCall& call) : world_(world), call_(call) {}
+  ~Wait() {
+    if (reported_) world_.reporter_.waits_no_more();
+  }
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
   Clock::time_point start() const { return start_; }
 
   void poll(bool moved) {
     moved_ |= moved;
     idle_ = moved ? 0 : idle_ + 1;
-    if (idle_ > kPollsBeforeYielding) sched_yield();
-    if (++polls_ % kPollsBetweenLooks == 0) look();
+    ++polls_;
+    if (idle_ > kPollsBeforeYielding)
+      sched_yield();  // which may take long
+    else if (polls_ % kPollsBetweenLooks)
+      return;
+    if (const Clock::time_point now = Clock::now(); now - looked_ >= kBetweenLooks) look(now);
   }
 
  private:
-  void look() {
+  void look(Clock::time_point now) {
+    looked_ = now;
     world_.listen();
-    const Clock::time_point now = Clock::now();
     if (moved_) last_move_ = now;
     moved_ = false;
     if (now - last_move_ >= world_.options_.deadline) world_.fail(overdue());
-    if (!asked_ && !world_.has_said_ && world_.options_.asked_to_stop()) asked_ = now;
-    if (asked_ && !world_.has_said_ && now - *asked_ >= kBeforeSayingSo) say_what_for();
+    if (reported_ && now - *reported_ < kBetweenReports) return;
+    reported_ = now;
+    report();
   }
 
   std::string overdue() const {
@@ -193,18 +204,18 @@ class MessageWorld::Wait {
                 others.empty() ? "" : "; of those that came, " + others);
   }
 
-  void say_what_for() {
-    world_.has_said_ = true;
-    std::cerr << text("agon: ", world_.name(world_.link_->rank()), call_.step() ? text(" in step ", call_.step()) : "",
-                      ", asked to stop, is in ", world_.place(call_), " and has waited ", duration(since(start_)),
-                      " for ", world_.names(call_, call_.awaited()), '\n');
+  void report() const {
+    world_.reporter_.waits(start_,
+                           text(world_.name(world_.link_->rank()), call_.step() ? text(" in step ", call_.step()) : "",
+                                ", in ", world_.place(call_), ","),
+                           world_.names(call_, call_.awaited()));
   }
 
   MessageWorld& world_;
   const MessageCall& call_;
   const Clock::time_point start_ = Clock::now();
-  Clock::time_point last_move_ = start_;
-  std::optional<Clock::time_point> asked_;
+  Clock::time_point looked_ = start_, last_move_ = start_;
+  std::optional<Clock::time_point> reported_;
   int polls_ = 0, idle_ = 0;
   bool moved_ = false;
 };

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "distributed/message_call.h"
+#include "distributed/wait_reporter.h"
 
 namespace agon {
 
@@ -55,10 +56,10 @@ class MessageWorld {
   const int exceptions_;                                 // on their way when this was made
   std::vector<std::shared_ptr<MessageCall>> under_way_;  // oldest first
   std::vector<std::pair<std::shared_ptr<std::byte>, size_t>> scratch_;
-  std::string failure_;    // why every call fails from now on; empty while all is well
-  bool heard_ = false;     // of it from another rank
-  bool told_ = false;      // the other ranks know it
-  bool has_said_ = false;  // what it was waiting for when somebody wanted the job to stop
+  std::string failure_;  // why every call fails from now on; empty while all is well
+  bool heard_ = false;   // of it from another rank
+  bool told_ = false;    // the other ranks know it
+  WaitReporter reporter_;
 };
 
 }  // namespace agon
