@@ -79,8 +79,16 @@ void ParallelOptions::visit(OptionVisitor& v) {
   v("exchange", exchange, {"exact", "bounded"}, "rows from rank to rank: as many as there are, or a fixed number");
   v("exchange_bound", exchange_bound, Range::above(0), "bounded: rows from rank to rank, over those of even routing");
   v("exchange_dtype", exchange_dtype, {"same", "bf16"}, "of rows on their way between ranks");
+  v("exchange_own", exchange_own, "rows of the own rank take the way of the others': a test of what carries them");
   v("deadline_s", deadline_s, Range::above(0), "a rank that keeps the others waiting longer ends the job, seconds");
   v("bucket_mib", bucket_mib, Range::above(0), "gradients are summed over ranks so much at a time, MiB");
+}
+
+ExchangeOptions ParallelOptions::rows() const {
+  return {.bounded = exchange == "bounded",
+          .bound = exchange_bound,
+          .bf16 = exchange_dtype == "bf16",
+          .own_too = exchange_own};
 }
 
 void LogOptions::visit(OptionVisitor& v) {

@@ -111,10 +111,12 @@ struct ParallelOptions {
   std::string exchange = "exact";       // exact | bounded
   double exchange_bound = 2;            // bounded: rows from rank to rank, over what even routing would send
   std::string exchange_dtype = "same";  // same | bf16
+  bool exchange_own = false;            // rows of the own rank travel too, for tests
   double deadline_s = 60;               // a rank that does not come within it ends the job
   double bucket_mib = 8;                // gradients are summed over ranks so much at a time
 
   void visit(OptionVisitor& v);
+  ExchangeOptions rows() const;  // how a layer's rows travel
 };
 
 /// [log]

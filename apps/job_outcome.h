@@ -8,7 +8,7 @@ namespace agon {
 struct RankEnd {
   int rank = 0;
   int status = 0;       ///< of waitpid
-  bool killed = false;  ///< by the supervisor, since it did not end by itself
+  bool killed = false;  ///< by who ends the job, since it did not end by itself
 };
 
 struct JobOutcome {

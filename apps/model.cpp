@@ -122,7 +122,7 @@ Block::Block(const Config& config, int64_t index, Communicator& comm)
   MoeOptions layer = config.moe.layer;
   if (layer.expert_width == 0) layer.expert_width = o.feed_forward_width();
   experts = std::make_unique<MoeLayer>(layer, *config.moe.router_of(index).options, o.width, config.numbers(),
-                                       MoeInit{o.init, o.init, residual_deviation(o)}, comm);
+                                       MoeInit{o.init, o.init, residual_deviation(o)}, comm, config.parallel.rows());
 }
 
 LanguageModel::LanguageModel(const Config& config, int64_t vocabulary, Communicator& comm)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 
 #include "core/copy.h"
@@ -35,7 +36,7 @@ double learning_rate(const OptimizerOptions& o, int64_t step, int64_t steps) {
 
 Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options)
     : parameters_(std::move(parameters)), updated_(parameters_), options_(options) {
-  make_moments();
+  make_moments(1);
 }
 
 Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions& options,
@@ -48,11 +49,18 @@ Optimizer::Optimizer(std::vector<Parameter*> parameters, const OptimizerOptions&
                      shards_);
     if (shards_) updated_.assign(buckets_->parts().begin(), buckets_->parts().end());
   }
-  make_moments();
+  make_moments(ranks.experts.group->size());
 }
 
-void Optimizer::make_moments() {
+/// `spread`: the ranks an expert parameter is spread over.
+void Optimizer::make_moments(int spread) {
+  std::map<std::string, Shape> wholes;
+  for (const Parameter* p : parameters_) {
+    const Shape& here = p->master.shape();
+    wholes[p->name] = p->group == Group::expert ? here.with(0, here[0] * spread) : here;
+  }
   for (const Parameter* p : updated_) {
+    wholes_.push_back(wholes.at(p->name));
     moments_.push_back({Tensor(p->master.shape(), p->master.dtype(), p->master.device()),
                         Tensor(p->master.shape(), p->master.dtype(), p->master.device())});
     moments_.back().first.zero();
@@ -96,15 +104,17 @@ Optimizer::Outcome Optimizer::update(int64_t step, int64_t steps, const Tensor& 
   adamw(updated_, moments_, o, {outcome.square_sum, loss}, table_);
   if (shards_) {
     for (Parameter* p : parameters_) p->has_grad = false;
-    buckets_->gather_masters();
+    // Where nothing was updated a rank may have masters that are not the others', which is what is to be found.
+    if (std::isfinite(outcome.square_sum.item()) && (!loss || std::isfinite(loss.item()))) buckets_->gather_masters();
   }
   return outcome;
 }
 
-void Optimizer::each_moment(const std::function<void(const std::string&, Tensor&, int64_t)>& f) {
+void Optimizer::each_moment(const std::function<void(const Moment&)>& f) {
   for (size_t i = 0; i < updated_.size(); ++i) {
-    f("first." + updated_[i]->name, moments_[i].first, updated_[i]->first);
-    f("second." + updated_[i]->name, moments_[i].second, updated_[i]->first);
+    const Parameter& p = *updated_[i];
+    f({"first." + p.name, moments_[i].first, p.first, wholes_[i]});
+    f({"second." + p.name, moments_[i].second, p.first, wholes_[i]});
   }
 }
 

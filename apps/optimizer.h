@@ -38,14 +38,19 @@ class Optimizer {
   /// not finite: see Outcome::square_sum. Collective.
   Outcome update(int64_t step, int64_t steps, const Tensor& loss = {});
 
-  /// Calls f(name, moment, first) for every moment tensor of this rank: "first.PATH", "second.PATH", and which element
-  /// of the whole parameter is the first it has.
-  void each_moment(const std::function<void(const std::string&, Tensor&, int64_t first)>& f);
+  /// A moment tensor of this rank: its elements are those from `first` on of one of shape `whole`.
+  struct Moment {
+    std::string name;  // "first.PATH", "second.PATH"
+    Tensor& tensor;
+    int64_t first;
+    Shape whole;
+  };
+  void each_moment(const std::function<void(const Moment&)>& f);
   std::span<Parameter* const> parameters() const { return parameters_; }
   int64_t bytes() const;  ///< of this rank's moments
 
  private:
-  void make_moments();
+  void make_moments(int spread);
   Tensor square_sum(const Tensor& loss);
 
   std::vector<Parameter*> parameters_;
@@ -54,6 +59,7 @@ class Optimizer {
   Communicator* all_ = nullptr;
   std::vector<Parameter*> updated_;  // parameters_, or this rank's shares
   std::vector<Moments> moments_;     // of those
+  std::vector<Shape> wholes_;        // likewise: the parameter's shape, over all ranks
   AdamW::Table table_;
   OptimizerOptions options_;
 };

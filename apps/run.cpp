@@ -51,23 +51,21 @@ Run::Run(const TrainArguments& given, Communicator& all)
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
   std::optional<Checkpoint> checkpoint, start;
   if (!arguments.dry_run) checkpoint = continue_from();
-  together(all, "the text", [&] {
-    if (!arguments.init_from.empty() && !checkpoint) start = open_checkpoint(arguments.init_from);
-    load_corpus_of(checkpoint, start);
-  });
+  if (!arguments.init_from.empty() && !checkpoint) start = open_checkpoint(arguments.init_from, all);
+  together(all, "the text", [&] { load_corpus_of(checkpoint, start); });
   require_same(all, "the ranks",
                {{"content of the text", fmt::format("{:016x}", state.fingerprint)}, {"tokenizer", state.tokenizer}});
   together(all, "making the model", [&] { make_parts(); });
   together(all, "loading the checkpoint", [&] {
     if (checkpoint) {
       load_model(*checkpoint, *model);
-      checkpoint->load_optimizer(optimizer_tensors(*optimizer));
       trainer->restore(state.schedule, checkpoint->path());
     } else if (start) {
       const Config before = saved_config(start->config(), start->path() + " (its configuration)");
       load_model(*start, *model, &before);
     }
   });
+  if (checkpoint) checkpoint->load_optimizer(optimizer_tensors(*optimizer), all);
   state.schedule = trainer->schedule().state();
   first_alone(all, config.train.out, [&] {
     if (!directory) return;
@@ -122,31 +120,29 @@ void Run::refuse_other(const Config& before) const {
 
 /// Opens the run directory and, on resume, its newest valid checkpoint, whose configuration has to agree with ours.
 std::optional<Checkpoint> Run::continue_from() {
-  std::string path;  // of the checkpoint
+  bool existed = false;
   first_alone(ranks.all, config.train.out, [&] {
     directory.emplace(RunDirectory::open(config.train.out, arguments.resume));
-    if (!directory->existed()) return;
-    const FoundCheckpoint found = find_latest_valid(config.train.out);
+    existed = directory->existed();
+  });
+  if (text_of_first(ranks.all, existed ? "existed" : "").empty()) return {};
+  FoundCheckpoint found = find_latest_valid(config.train.out, ranks.all);
+  if (ranks.first())
     for (const std::string& line : found.skipped)
       std::fprintf(stderr, "agon: passed over a damaged checkpoint: %s\n", line.c_str());
+  together(ranks.all, config.train.out, [&] {
     if (found.checkpoint) {
-      path = found.checkpoint->path();
+      const std::string& path = found.checkpoint->path();
+      refuse_other(parse_config(found.checkpoint->config(), path + " (its configuration)"));
+      state = TrainingState::from_json(found.checkpoint->state(), path);
       return;
     }
     require(found.skipped.empty(), config.train.out,
             ": none of the run's checkpoints can be read; nothing was changed. Repair or remove them to begin anew");
-    const std::string before = config.train.out + "/config.toml";
-    if (std::filesystem::exists(before)) refuse_other(load_config(before));
+    const std::string path = config.train.out + "/config.toml";
+    if (ranks.first() && std::filesystem::exists(path)) refuse_other(load_config(path));
   });
-  path = text_of_first(ranks.all, path);
-  if (path.empty()) return {};
-  std::optional<Checkpoint> checkpoint;
-  together(ranks.all, config.train.out, [&] {
-    checkpoint.emplace(path);
-    refuse_other(parse_config(checkpoint->config(), path + " (its configuration)"));
-    state = TrainingState::from_json(checkpoint->state(), path);
-  });
-  return checkpoint;
+  return std::move(found.checkpoint);
 }
 
 }  // namespace agon

@@ -27,7 +27,7 @@ namespace agon {
 namespace {
 
 /// From the first failure to SIGKILL: time for the other ranks to say what they were waiting for.
-constexpr auto kFarewell = std::chrono::seconds(2);
+constexpr auto kFarewell = std::chrono::seconds(1);
 /// For mpirun, when all ranks have ended.
 constexpr auto kLastWords = std::chrono::milliseconds(200);
 /// From then on nothing waits for anybody's cooperation.
@@ -192,7 +192,8 @@ void Supervisor::signal_ranks(int signal) {
 
 void Supervisor::hear(Rank& rank) {
   const std::optional<RankMessage> message = receive_message(rank.keeper);
-  if (!message) {  // its keeper is gone, and the rank with it
+  if (!message) {  // its keeper has been killed, and the rank with it
+    rank.killed = true;
     if (rank.number >= 0 && !rank.ended) end_of(rank, SIGKILL);
     rank.ended = true;
     rank.keeper.close();

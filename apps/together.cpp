@@ -1,9 +1,9 @@
 #include "apps/together.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "apps/file_system.h"
+#include "distributed/together.h"
 
 namespace agon {
 
@@ -22,34 +22,21 @@ std::string outcome_of(const std::function<std::string()>& body) {
   }
 }
 
-std::vector<std::string> all_gather(Communicator& comm, const std::string& own) {
-  const uint64_t bytes = own.size();
-  const Tensor length({1, sizeof bytes}, DType::u8), contents({int64_t(bytes)}, DType::u8);
-  std::memcpy(length.data<uint8_t>().data(), &bytes, sizeof bytes);
-  std::copy(own.begin(), own.end(), contents.data<uint8_t>().begin());
-  const Tensor lengths = comm.all_gather(length), all = comm.all_gather(contents);
-  std::vector<std::string> texts;
-  const char* at = static_cast<const char*>(all.address());
-  for (int r = 0; r < comm.size(); ++r) {
-    uint64_t n = 0;
-    std::memcpy(&n, lengths.data<uint8_t>().data() + size_t(r) * sizeof n, sizeof n);
-    texts.emplace_back(at, size_t(n));
-    at += n;
-  }
-  return texts;
-}
+struct AgreedNoPermission final : NoPermission, Agreed {
+  using NoPermission::NoPermission;
+};
 
 [[noreturn]] void fail(Outcome kind, int code, const std::string& message) {
-  if (kind == no_permission) throw NoPermission(message);
-  if (kind == user_error) throw UserError(message);
-  throw Error(message, code);
+  if (kind == no_permission) throw AgreedNoPermission(message);
+  if (kind == user_error) throw AgreedUserError(message);
+  throw AgreedError(message, code);
 }
 
 }  // namespace
 
 std::vector<std::string> gather(Communicator& comm, const std::function<std::string()>& body) {
   if (comm.size() == 1) return {body()};
-  std::vector<std::string> all = all_gather(comm, outcome_of(body));
+  std::vector<std::string> all = all_texts(comm, outcome_of(body));
   for (const Outcome kind : {error, no_permission, user_error}) {
     const auto found = std::ranges::find_if(all, [&](const std::string& outcome) { return outcome[0] == kind; });
     if (found == all.end()) continue;

@@ -6,8 +6,10 @@
 #include "apps/account.h"
 #include "apps/causal.h"
 #include "apps/config_dump.h"
+#include "apps/config_file.h"
 #include "apps/costs.h"
 #include "apps/evaluate.h"
+#include "apps/job.h"
 #include "apps/run.h"
 #include "apps/signals.h"
 #include "apps/step_end.h"
@@ -84,13 +86,13 @@ void Training::sample() {
 
 void Training::save() {
   const Part part("checkpoint");
-  if (ranks.size() > 1) return;
-  directory->sync_log();
+  if (directory) directory->sync_log();
   CheckpointOptions options;
   options.keep = int(config.train.keep);
   options.best = best_;
-  const SavedCheckpoint saved = save_checkpoint(config.train.out, state.step, model_tensors(*model),
-                                                optimizer_tensors(*optimizer), state.json(), dump(config), options);
+  const SavedCheckpoint saved =
+      save_checkpoint(config.train.out, state.step, model_tensors(*model), optimizer_tensors(*optimizer), state.json(),
+                      dump(config), options, ranks.all);
   for (const std::string& line : saved.warnings) std::fprintf(stderr, "agon: %s\n", line.c_str());
 }
 
@@ -190,6 +192,13 @@ int train(const TrainArguments& arguments, Communicator& all) {
   }
 }
 
-int train(const TrainArguments& arguments) { return train(arguments, *make_self_communicator()); }
+int train(const TrainArguments& arguments) {
+  ParallelOptions parallel;
+  try {
+    parallel = load_config(arguments.config, arguments.overrides).parallel;
+  } catch (const UserError&) {  // which all ranks will hear
+  }
+  return run_as_rank(parallel, [&](Communicator& all) { return train(arguments, all); });
+}
 
 }  // namespace agon

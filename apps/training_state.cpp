@@ -50,16 +50,25 @@ TrainingState TrainingState::from_json(const std::string& json, const std::strin
   return s;
 }
 
-std::vector<NamedTensor> model_tensors(LanguageModel& model) {
-  std::vector<NamedTensor> all;
-  each_parameter(model, [&](const std::string& path, Parameter& p) { all.push_back({path, p.master}); });
+namespace {
+
+TensorPart part_of(const LanguageModel& model, const std::string& path, const Parameter& p) {
+  if (p.group == Group::shared) return {path, p.master};
+  return {path, p.master, p.first, p.master.shape().with(0, model.config().moe.layer.experts)};
+}
+
+}  // namespace
+
+std::vector<TensorPart> model_tensors(LanguageModel& model) {
+  std::vector<TensorPart> all;
+  each_parameter(model, [&](const std::string& path, Parameter& p) { all.push_back(part_of(model, path, p)); });
   each_state(model, [&](const std::string& path, Tensor& t) { all.push_back({path, t}); });
   return all;
 }
 
-std::vector<NamedTensor> optimizer_tensors(Optimizer& optimizer) {
-  std::vector<NamedTensor> all;
-  optimizer.each_moment([&](const std::string& name, Tensor& t, int64_t) { all.push_back({name, t}); });
+std::vector<TensorPart> optimizer_tensors(Optimizer& optimizer) {
+  std::vector<TensorPart> all;
+  optimizer.each_moment([&](const Optimizer::Moment& m) { all.push_back({m.name, m.tensor, m.first, m.whole}); });
   return all;
 }
 
@@ -76,11 +85,11 @@ std::vector<std::string> other_routers(const LanguageModel& model, const Config&
   return paths;
 }
 
-[[noreturn]] void missing(const Checkpoint& checkpoint, const NamedTensor& wanted) {
+[[noreturn]] void missing(const Checkpoint& checkpoint, const TensorPart& wanted) {
   std::vector<std::string> present;
   for (const TensorEntry& e : checkpoint.model().tensors()) present.push_back(e.name);
   const std::string near = nearest(wanted.name, present);
-  throw UserError(text(checkpoint.path(), ": has no tensor ", wanted.name, ' ', wanted.tensor.shape(),
+  throw UserError(text(checkpoint.path(), ": has no tensor ", wanted.name, ' ', *resolved(wanted).whole,
                        ", which this model needs", near.empty() ? "" : "; the nearest name there is " + near));
 }
 
@@ -102,14 +111,14 @@ void load_model(const Checkpoint& checkpoint, LanguageModel& model, const Config
     return std::ranges::any_of(others, [&](const std::string& path) { return name.starts_with(path); });
   };
   std::map<std::string, bool> known;
-  const auto load = [&](const std::string& name, const Tensor& into) {
-    known[name] = true;
-    if (!checkpoint.model().find(name)) missing(checkpoint, {name, into});
-    checkpoint.model().load_into(name, into, true);
+  const auto load = [&](const TensorPart& part) {
+    known[part.name] = true;
+    if (!checkpoint.model().find(part.name)) missing(checkpoint, part);
+    checkpoint.model().load_into(part, true);
   };
-  each_parameter(model, [&](const std::string& name, Parameter& p) { load(name, p.master); });
+  each_parameter(model, [&](const std::string& name, Parameter& p) { load(part_of(model, name, p)); });
   each_state(model, [&](const std::string& name, Tensor& t) {
-    if (!routes_anew(name)) load(name, t);
+    if (!routes_anew(name)) load({name, t});
   });
   for (const TensorEntry& e : checkpoint.model().tensors()) {
     // What has moments was trained: that is no state.

@@ -23,16 +23,16 @@ struct TrainingState {
   static TrainingState from_json(const std::string& json, const std::string& source);
 };
 
-/// Masters by path, then the routers' named state.
-std::vector<NamedTensor> model_tensors(LanguageModel& model);
-/// Moments: "first.PATH", "second.PATH".
-std::vector<NamedTensor> optimizer_tensors(Optimizer& optimizer);
+/// Masters by path, then the routers' named state; of experts the part that this rank has.
+std::vector<TensorPart> model_tensors(LanguageModel& model);
+/// Moments: "first.PATH", "second.PATH"; the parts that this rank has.
+std::vector<TensorPart> optimizer_tensors(Optimizer& optimizer);
 
-/// Fills a model from a checkpoint, converting the masters' dtype where the precision differs; values follow. With
-/// `saved`, the checkpoint's own configuration, a layer may route by another strategy than it did there: its routing
-/// state is then not the checkpoint's, which may lack it or have another's, and starts anew. Thresholds that were
-/// learned for another budget or other scores are forgotten. UserError naming the tensor where anything else is missing
-/// or too many.
+/// Fills a model, or a rank's part of it, from a checkpoint, converting the masters' dtype where the precision differs;
+/// values follow. With `saved`, the checkpoint's own configuration, a layer may route by another strategy than it did
+/// there: its routing state is then not the checkpoint's, which may lack it or have another's, and starts anew.
+/// Thresholds that were learned for another budget or other scores are forgotten. UserError naming the tensor where
+/// anything else is missing or too many.
 void load_model(const Checkpoint& checkpoint, LanguageModel& model, const Config* saved = nullptr);
 
 /// A model as a checkpoint has it, for evaluation and generation.

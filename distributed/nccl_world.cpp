@@ -44,6 +44,11 @@ void NcclWorld::at_step(int64_t step) {
   step_ = step;
 }
 
+int64_t NcclWorld::step() {
+  const std::lock_guard lock(mutex_);
+  return step_;
+}
+
 void* NcclWorld::open(const std::string& what, void* whole, const std::function<int(void**)>& make) {
   std::unique_lock lock(mutex_);
   if (!failure_.empty()) refuse(what, failure_);

@@ -30,6 +30,7 @@ class NcclWorld {
   const NcclLibrary& library() const { return library_; }
   Device device() const { return device_; }
   void at_step(int64_t step);
+  int64_t step();
 
   /// Makes a communicator, or a part of the communicator `whole`, and waits until it is ready; throws when it does not
   /// become so. Collective.

@@ -31,12 +31,8 @@ Tensor Journey::Way::spread(const Tensor& x) const {
 }
 
 Tensor Journey::Way::gathered(const Tensor& y) const {
-  const int64_t own = lists.own_rows * y.shape(1);
-  Tensor leaving = y;
-  if (own > 0) {
-    leaving = Tensor(y.shape().with(0, y.shape(0) - lists.own_rows), y.dtype(), y.device());
-    copy_part(leaving, 0, y, own, leaving.size());
-  }
+  const int64_t own = lists.own_rows, others = y.shape(0) - own, D = y.shape(1);
+  const Tensor leaving = y.part(own * D, others * D).reshape({others, D});
   const Tensor returned = exchange(leaving, lists.rows_in, lists.rows_out, comm, bf16);
   const Tensor sum({lists.visit_offsets.size() - 1, y.shape(1)}, y.dtype(), y.device());
   run<TwoSources::Sum>(y.device(), sum, returned, y, lists.visits, lists.visit_offsets);

@@ -36,10 +36,4 @@ void MatrixPart::Put::cpu(const Tensor& whole, const Tensor& part, int64_t row, 
   });
 }
 
-Tensor some_rows(const Tensor& x, int64_t first, int64_t n) {
-  Tensor rows({n, x.shape(1)}, x.dtype(), x.device());
-  run<MatrixPart::Take>(x.device(), rows, x, first, 0);
-  return rows;
-}
-
 }  // namespace agon

@@ -16,7 +16,9 @@ struct MatrixPart {
   };
 };
 
-/// Rows [first, first + n) of a matrix, copied; no gradient.
-Tensor some_rows(const Tensor& x, int64_t first, int64_t n);
+/// Rows [first, first + n) of a matrix, in the same block; no gradient.
+inline Tensor some_rows(const Tensor& x, int64_t first, int64_t n) {
+  return x.part(first * x.shape(1), n * x.shape(1)).reshape({n, x.shape(1)});
+}
 
 }  // namespace agon

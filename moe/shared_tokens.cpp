@@ -22,7 +22,7 @@ SharedTokens::SharedTokens(const Tensor& x, int64_t chunk_bytes, Communicator& c
 void SharedTokens::each_chunk(const std::function<void(const Chunk&)>& f) const {
   const int64_t most = std::ranges::max(tokens_);
   for (int64_t first = 0; first < most; first += each_) {
-    Chunk c{.first = first, .counts = {}, .all = 0, .before = 0, .mine = 0};
+    Chunk c{.first = std::min(first, tokens_[own_]), .counts = {}, .all = 0, .before = 0, .mine = 0};
     for (int64_t n : tokens_) {
       if (c.counts.size() == own_) c.before = c.all;
       c.counts.push_back(std::clamp<int64_t>(n - first, 0, each_));

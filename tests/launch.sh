@@ -3,8 +3,9 @@
 # temporary file is left however a job ends. Ranks of one process train; more of them run what needs no communicator.
 set -euo pipefail
 mpirun --version 2> /dev/null | grep -q 'Open MPI' || { echo "mpirun (Open MPI) is not installed"; exit 77; }
+. "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap 'kill_left_behind; rm -rf "$folder"' EXIT
 cat > "$folder/config.toml" <<'TOML'
 threads = 1
 [data]
@@ -32,28 +33,16 @@ fail() {
   tail -n 20 "$folder/out"
   exit 1
 }
-# All of a job carries its launcher's folder in its command line or lives below it; others may launch meanwhile.
-left() { for each in $(cat "$folder/folders" 2> /dev/null); do
-  [ ! -e "$each" ] || echo "$each"
-  pgrep -af -- "$each" || true
-done; pgrep -af -- "$folder/config.toml" || true; }
-nothing_left() {
-  for _ in $(seq 100); do
-    [ -n "$(left)" ] || return 0
-    sleep 0.05
-  done
-  fail "$1: left behind: $(left)"
-}
-# launch ARGS...: starts it in the background as $launcher, noting its folder; `ended CODE WHAT` waits for it.
+# launch ARGS...: starts it in the background as $launcher; `ended CODE WHAT` waits for it.
 launch() {
-  "$AGON" launch "$@" > "$folder/out" 2>&1 < /dev/null &
+  marked "$AGON" launch "$@" > "$folder/out" 2>&1 < /dev/null &
   launcher=$!
 }
 ended() {
   local code=0
   wait "$launcher" 2> /dev/null || code=$?
   [ "$code" = "$1" ] || fail "$2: exit code $code, expected $1"
-  nothing_left "$2"
+  nothing_left > "$folder/left" || fail "$2: $(cat "$folder/left")"
   ok=$((ok + 1))
 }
 says() { grep -q -- "$1" "$folder/out" || fail "it does not say '$1'"; }
@@ -65,9 +54,6 @@ training() {
     kill -0 "$launcher" 2> /dev/null || fail "the job ended before it trained"
     sleep 0.05
   done
-  ls -d /dev/shm/agon-launch-* 2> /dev/null | while read -r each; do
-    ! pgrep -f -- "$each" > /dev/null || echo "$each"
-  done >> "$folder/folders"
 }
 train() { launch "${@:1:$#}" train "$folder/config.toml" train.out="$folder/run"; }
 

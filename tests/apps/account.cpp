@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include "apps/config_file.h"
+#include "tests/apps/tiny_run.h"
 
 using namespace agon;
+using namespace agon::testing;
 
 TEST_CASE("account: GPT-2 124M has its published size") {
   const auto comm = make_self_communicator();
@@ -58,6 +60,21 @@ k = 2
   CHECK(a.gradient_bytes == a.parameters * 4);
   const double in_f32 = gate + norms;  // no bf16 copy of what is always f32
   CHECK(a.value_bytes == int64_t(double(a.parameters) * 4 + (double(a.parameters) - in_f32) * 2));
+}
+
+TEST_CASE("account: a rank that holds a part of the experts counts the model of all, and the bytes it has") {
+  const Config c = parse_config(std::string(kTiny) + kTinyRouter, "tiny");
+  LanguageModel whole(c, 257, *make_self_communicator());
+  const Account one = account(whole);
+  run_on_threads(2, [&](Communicator& group) {
+    LanguageModel model(c, 257, group);
+    const Account half = account(model);
+    CHECK(half.parameters == one.parameters);
+    CHECK(half.active == one.active);
+    CHECK(half.forward_flops == one.forward_flops);
+    const int64_t experts = 4 * 3 * 16 * 12;
+    CHECK(half.gradient_bytes == one.gradient_bytes - experts / 2 * 4);
+  });
 }
 
 TEST_CASE("account: memory of this process and machine") {

@@ -170,7 +170,8 @@ TEST_CASE("calibration: beside a manifest it does not harm the checkpoint, and g
   Toy toy;
   Optimizer optimizer(parameters(toy.model), toy.config.optimizer);
   const auto save = [&](int64_t step) {
-    return save_checkpoint(folder.path(), step, model_tensors(toy.model), optimizer_tensors(optimizer), "{}", kToy)
+    return save_checkpoint(folder.path(), step, model_tensors(toy.model), optimizer_tensors(optimizer), "{}", kToy, {},
+                           *toy.comm)
         .path;
   };
   const std::string first = save(1);

@@ -37,6 +37,21 @@ TEST_CASE("config: precision as dtypes") {
   CHECK(c.numbers().master == DType::f32);
 }
 
+TEST_CASE("config: how a layer's rows travel between ranks") {
+  ParallelOptions parallel;
+  CHECK_FALSE(parallel.rows().bounded);
+  CHECK_FALSE(parallel.rows().bf16);
+  CHECK_FALSE(parallel.rows().own_too);
+  parallel.exchange = "bounded";
+  parallel.exchange_bound = 1.25;
+  parallel.exchange_dtype = "bf16";
+  parallel.exchange_own = true;
+  CHECK(parallel.rows().bounded);
+  CHECK(parallel.rows().bound == 1.25);
+  CHECK(parallel.rows().bf16);
+  CHECK(parallel.rows().own_too);
+}
+
 TEST_CASE("config: which blocks have experts") {
   MoeConfig moe;
   CHECK_FALSE(moe.has_experts(0));

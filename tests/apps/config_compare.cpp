@@ -53,6 +53,25 @@ TEST_CASE("config_compare: what may change on resume") {
         Lines{"precision: \"fp32\" -> \"f64\"", "data.tokenizer: \"bytes\" -> \"chars\"", "train.batch: 8 -> 16"});
 }
 
+TEST_CASE("config_compare: what ranks must have alike leaves out paths, threads, the log and the GPU's number") {
+  Config a, b;
+  b.threads = 2;
+  b.train.out = "elsewhere";
+  b.log.every = 7;
+  b.data.train = "a.txt";
+  b.data.valid = "b.txt";
+  b.data.tokenizer = "chars.json";
+  CHECK(shared_by_ranks(a) == shared_by_ranks(b));
+  a.device = "cuda:0";
+  CHECK(shared_by_ranks(a) != shared_by_ranks(b));
+  b.device = "cuda:1";
+  CHECK(shared_by_ranks(a) == shared_by_ranks(b));
+  CHECK(shared_by_ranks(a).at("device") == "cuda");
+  b.parallel.expert = 4;
+  CHECK(shared_by_ranks(a) != shared_by_ranks(b));
+  CHECK(shared_by_ranks(b).at("parallel.expert") == "4");
+}
+
 TEST_CASE("config_compare: sections and keys that only one has") {
   const test::ToyStrategies strategies;
   Config dense, sparse;

@@ -64,6 +64,24 @@ TEST_CASE("log.jsonl: the names scripts rely on") {
   CHECK(nlohmann::json::parse(json_line(r))["val_k"] == 1.75);
 }
 
+TEST_CASE("log: of many ranks, what their communication took and whom they waited for") {
+  StepReport r = report(7);
+  LogOptions o;
+  CHECK(!nlohmann::json::parse(json_line(r)).contains("comm_share"));
+  CHECK(shown(o, {r}, 7).find("comm") == std::string::npos);
+  r.ranks = 4;
+  r.comm_share = 0.125;
+  r.comm_bytes = 2048;
+  auto j = nlohmann::json::parse(json_line(r));
+  CHECK(j["comm_share"] == 0.125);
+  CHECK(j["comm_bytes"] == 2048);
+  CHECK(!j.contains("slowest"));
+  CHECK(shown(o, {r}, 7).find("25% of peak comm 12% 2.0 KiB load") != std::string::npos);
+  r.slowest = 3;
+  CHECK(nlohmann::json::parse(json_line(r))["slowest"] == 3);
+  CHECK(shown(o, {r}, 7).find("comm 12% 2.0 KiB slowest 3 load") != std::string::npos);
+}
+
 TEST_CASE("load ratio: the worst layer's largest load over its mean") {
   CHECK(load_ratio({{1, 3}, {2, 2}}) == 1.5);
   CHECK(load_ratio({}) == 0);

@@ -87,14 +87,16 @@ TEST_CASE("optimizer: a gradient that is not finite changes nothing") {
   f.b.grad.data<double>()[3] = std::numeric_limits<double>::quiet_NaN();
   const Tensor a = clone(f.a.master), b = clone(f.b.master);
   std::vector<Tensor> moments;
-  optimizer.each_moment([&](const std::string&, Tensor& t, int64_t) { moments.push_back(clone(t)); });
+  optimizer.each_moment([&](const Optimizer::Moment& m) { moments.push_back(clone(m.tensor)); });
   CHECK(!std::isfinite(optimizer.update(1, 10).square_sum.item()));
   CHECK(identical(a, f.a.master));
   CHECK(identical(b, f.b.master));
   size_t i = 0;
-  optimizer.each_moment([&](const std::string& name, Tensor& t, int64_t) {
-    CAPTURE(name);
-    CHECK(identical(t, moments[i++]));
+  optimizer.each_moment([&](const Optimizer::Moment& m) {
+    CAPTURE(m.name);
+    CHECK(m.first == 0);
+    CHECK(m.whole == m.tensor.shape());
+    CHECK(identical(m.tensor, moments[i++]));
   });
   CHECK(i == 4);
 }

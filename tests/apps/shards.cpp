@@ -163,6 +163,8 @@ TEST_CASE("shards: one rank writes the files it always has") {
     const std::string path = std::string("run/checkpoints/step-7/") + name;
     CHECK(read_file(path, 1 << 20, one) == read_file(path, 1 << 20, many));
   }
+  CHECK(read_manifest("run/checkpoints/step-7", many).tensors.empty());
+  CHECK(contains(read_file("run/checkpoints/step-7/manifest.json", 1 << 20, many), "\"version\": 1,"));
   std::vector<NamedTensor> plain;
   for (const NamedTensor& t : sample().model) plain.push_back(t);
   write_safetensors("plain", plain, {}, one);

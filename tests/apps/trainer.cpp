@@ -98,7 +98,7 @@ DEVICE_CASE("trainer: a loss that is not finite names step, layer and tensor, an
   };
   std::vector<Tensor> all, moments, states;
   for (Parameter* p : tiny.optimizer.parameters()) all.push_back(clone(p->master));
-  tiny.optimizer.each_moment([&](const std::string&, Tensor& t, int64_t) { moments.push_back(clone(t)); });
+  tiny.optimizer.each_moment([&](const Optimizer::Moment& m) { moments.push_back(clone(m.tensor)); });
   each_state(tiny.model, [&](const std::string&, Tensor& t) { states.push_back(clone(t)); });
   for (const auto& [path, value, message] :
        {std::tuple{"blocks.1.attention.out.weight", double(INFINITY),
@@ -114,7 +114,7 @@ DEVICE_CASE("trainer: a loss that is not finite names step, layer and tensor, an
   }
   for (size_t i = 0; i < all.size(); ++i) CHECK(identical(all[i], tiny.optimizer.parameters()[i]->master));
   size_t moment = 0, state = 0;
-  tiny.optimizer.each_moment([&](const std::string&, Tensor& t, int64_t) { CHECK(identical(t, moments[moment++])); });
+  tiny.optimizer.each_moment([&](const Optimizer::Moment& m) { CHECK(identical(m.tensor, moments[moment++])); });
   each_state(tiny.model, [&](const std::string&, Tensor& t) { CHECK(identical(t, states[state++])); });
   CHECK(moment == 2 * all.size());
   CHECK(state > 0);

@@ -35,7 +35,7 @@ TEST_CASE("training state: a checkpoint of one precision fills a model of anothe
   Optimizer optimizer(parameters(f32), {});
   const auto model = model_tensors(f32);
   CHECK(model.back().name == "blocks.0.feed_forward.router.bias");
-  const auto saved = save_checkpoint(folder.path(), 3, model, optimizer_tensors(optimizer), "{}", config);
+  const auto saved = save_checkpoint(folder.path(), 3, model, optimizer_tensors(optimizer), "{}", config, {}, *comm);
   const Checkpoint checkpoint(saved.path);
   for (const char* precision : {"precision=bf16", "precision=f64"}) {
     LanguageModel other(parse_config(config, "test", std::vector<std::string>{precision, "seed=9"}), 5, *comm);
@@ -65,7 +65,8 @@ struct Saved {
     LanguageModel model(config, 5, *comm);
     Optimizer optimizer(parameters(model), {});
     each_state(model, [](const std::string&, Tensor& t) { fill(t, 0.75); });
-    path = save_checkpoint(folder.path(), 3, model_tensors(model), optimizer_tensors(optimizer), "{}", "").path;
+    path =
+        save_checkpoint(folder.path(), 3, model_tensors(model), optimizer_tensors(optimizer), "{}", "", {}, *comm).path;
   }
   static Config of(const std::string& router) {
     return parse_config(
@@ -133,16 +134,16 @@ TEST_CASE("training state: what is missing or too many is named, with the neares
   auto tensors = model_tensors(model);
   CHECK(tensors.back().name == "blocks.1.feed_forward.router.bias");
   tensors.pop_back();
-  save_checkpoint(saved.folder.path(), 4, tensors, optimizer_tensors(optimizer), "{}", "");
+  save_checkpoint(saved.folder.path(), 4, tensors, optimizer_tensors(optimizer), "{}", "", {}, *comm);
   saved.path = saved.folder / "checkpoints/step-4";
   CHECK(
       contains(user_error([&] { saved.load(kChoice, true); }), "has no tensor blocks.1.feed_forward.router.bias [2]"));
   saved.load(kUnified, true);
   tensors.push_back({"blocks.1.feed_forward.router.extra", tensor_of<float>({1})});
   auto moments = optimizer_tensors(optimizer);
-  save_checkpoint(saved.folder.path(), 4, tensors, moments, "{}", "");
+  save_checkpoint(saved.folder.path(), 4, tensors, moments, "{}", "", {}, *comm);
   saved.load(kUnified, true);  // state of a strategy that knows more
   moments.push_back({"first.blocks.1.feed_forward.router.extra", tensor_of<float>({1})});
-  save_checkpoint(saved.folder.path(), 4, tensors, moments, "{}", "");
+  save_checkpoint(saved.folder.path(), 4, tensors, moments, "{}", "", {}, *comm);
   CHECK(contains(user_error([&] { saved.load(kUnified, true); }), "router.extra [1] has no place in this model"));
 }

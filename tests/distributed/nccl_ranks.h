@@ -3,6 +3,7 @@
 
 #include "core/gpu.h"
 #include "distributed/nccl.h"
+#include "distributed/nccl_open.h"
 #include "tests/distributed/fake_nccl.h"
 #include "tests/support/ranks.h"
 
@@ -38,6 +39,11 @@ inline void on_fake_ranks(int n, const std::function<void(Communicator&, Device)
     FakeNccl::fresh();
     run_on_threads(n, [&](Communicator& control) { body(*fake_rank(control, device), device); });
   }
+}
+
+/// Whether there is a GPU that NCCL can use: not the shim's.
+inline bool has_gpu_for_nccl() {
+  return devices_of_fake().size() == 1 && !find_gpus().found.empty() && nccl_here().compare(0, 5, "none:") != 0;
 }
 
 }  // namespace agon::testing

@@ -54,3 +54,18 @@ TEST_CASE("together: on one rank what is thrown passes through") {
   const auto self = make_self_communicator();
   CHECK_THROWS_AS(together(*self, "reading", [] { throw std::runtime_error("disk"); }), std::runtime_error);
 }
+
+TEST_CASE("together: texts that have to be the same, each difference with what every rank has") {
+  run_on_threads(3, [](Communicator& comm) {
+    const std::string host = " on " + this_host();
+    std::map<std::string, std::string> texts{{"a", "1"}, {"b", "two words"}, {"c", ""}};
+    require_same(comm, "the ranks", texts);
+    if (comm.rank() == 1) texts["a"] = "2", texts["d"] = "new";
+    if (comm.rank() == 2) texts.erase("b");
+    const std::string found = message_of([&] { require_same(comm, "the ranks", texts); });
+    CHECK(found == "the ranks disagree:\n  a: 1 on ranks 0, 2" + host + ", 2 on rank 1" + host +
+                       "\n  b: (none) on rank 2" + host + ", two words on ranks 0, 1" + host +
+                       "\n  d: (none) on ranks 0, 2" + host + ", new on rank 1" + host);
+    CHECK_THROWS_AS(require_same(comm, "the ranks", texts), UserError);
+  });
+}

@@ -33,7 +33,8 @@ TEST_CASE("shared_tokens: every token once, in chunks of every rank's, uneven an
       run_on_threads(ranks, [&](Communicator& comm) {
         const Tensor x = rows_of(comm.rank());
         const SharedTokens shared(x, bytes, comm, {});
-        int64_t seen = 0, chunks = 0;
+        std::vector<int64_t> seen(size_t(ranks), 0);  // of each rank
+        int64_t chunks = 0;
         shared.each_chunk([&](const SharedTokens::Chunk& c) {
           const Tensor all = shared.gathered(c, x);
           check(all.shape() == Shape{c.all, kWidth}, "rows of a chunk");
@@ -41,13 +42,14 @@ TEST_CASE("shared_tokens: every token once, in chunks of every rank's, uneven an
           check(4 * all.bytes() <= std::max(bytes, 4 * one_each), "a chunk of ", all.bytes(), " bytes of ", bytes);
           for (int r = 0; r < ranks; ++r) {
             const int64_t n = c.counts[size_t(r)], first = first_of(c, r);
-            if (n) check(identical(slice(all, first, first + n), slice(rows_of(r), c.first, c.first + n)), "rank ", r);
-            if (r == comm.rank()) check(n == c.mine && first == c.before, "what is this rank's");
+            int64_t& at = seen[size_t(r)];
+            check(identical(slice(all, first, first + n), slice(rows_of(r), at, at + n)), "rank ", r);
+            if (r == comm.rank()) check(at == c.first && n == c.mine && first == c.before, "what is this rank's");
+            at += n;
           }
-          seen += c.mine;
           ++chunks;
         });
-        check(seen == x.shape(0), "tokens seen");
+        for (int r = 0; r < ranks; ++r) check(seen[size_t(r)] == tokens_of(r), "tokens of rank ", r);
         check(bytes == 1 ? chunks == tokens_of(ranks == 2 ? 0 : ranks - 1) : chunks > 0, chunks, " chunks");
       });
 }
