@@ -1,6 +1,7 @@
 #include "distributed/message_world.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <exception>
@@ -21,6 +22,9 @@ using std::chrono::milliseconds;
 constexpr int kPollsBetweenLooks = 32, kPollsBeforeYielding = 16;
 constexpr milliseconds kToTell{300};  // how long a failing rank tries to let the others know
 constexpr std::chrono::microseconds kBetweenLooks{50}, kBetweenReports{10000};
+// How long a wait keeps its processor to itself where all ranks have one: most are shorter, and a busy machine may not
+// give it back for milliseconds.
+constexpr std::chrono::microseconds kPatience{200};
 constexpr int64_t kCallsAtOnce = 128;  // of a group: their tags differ (MessageCall::tag)
 
 milliseconds since(Clock::time_point start) { return std::chrono::duration_cast<milliseconds>(Clock::now() - start); }
@@ -67,8 +71,14 @@ MessageWorld::~MessageWorld() {
   } catch (const std::exception& e) { say(e); }
 }
 
+void MessageWorld::know_hosts(std::vector<std::string> hosts) {
+  hosts_ = std::move(hosts);
+  const auto here = std::ranges::count(hosts_, hosts_[size_t(link_->rank())]);
+  patience_ = here <= sysconf(_SC_NPROCESSORS_ONLN) ? kPatience : kPatience * 0;
+}
+
 std::string MessageWorld::name(int rank) const {
-  return hosts.empty() ? "rank " + std::to_string(rank) : named(rank, hosts[size_t(rank)]);
+  return hosts_.empty() ? "rank " + std::to_string(rank) : named(rank, hosts_[size_t(rank)]);
 }
 
 std::string MessageWorld::names(const MessageCall& call, const std::vector<size_t>& ranks) const {
@@ -178,11 +188,14 @@ class MessageWorld::Wait {
     moved_ |= moved;
     idle_ = moved ? 0 : idle_ + 1;
     ++polls_;
-    if (idle_ > kPollsBeforeYielding)
+    if (idle_ <= kPollsBeforeYielding && polls_ % kPollsBetweenLooks) return;
+    Clock::time_point now = Clock::now();
+    if (idle_ <= kPollsBeforeYielding) idle_since_ = now;
+    if (idle_ > kPollsBeforeYielding && now - idle_since_ >= world_.patience_) {
       sched_yield();  // which may take long
-    else if (polls_ % kPollsBetweenLooks)
-      return;
-    if (const Clock::time_point now = Clock::now(); now - looked_ >= kBetweenLooks) look(now);
+      now = Clock::now();
+    }
+    if (now - looked_ >= kBetweenLooks) look(now);
   }
 
  private:
@@ -214,7 +227,7 @@ class MessageWorld::Wait {
   MessageWorld& world_;
   const MessageCall& call_;
   const Clock::time_point start_ = Clock::now();
-  Clock::time_point looked_ = start_, last_move_ = start_;
+  Clock::time_point looked_ = start_, last_move_ = start_, idle_since_ = start_;
   std::optional<Clock::time_point> reported_;
   int polls_ = 0, idle_ = 0;
   bool moved_ = false;

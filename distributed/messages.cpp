@@ -147,7 +147,7 @@ class MessageRank final : public Communicator {
   }
   void progress() override { world_->progress(); }
 
-  std::string host(int rank) const override { return world_->hosts.at(size_t(group_->ranks.at(size_t(rank)))); }
+  std::string host(int rank) const override { return world_->host(group_->ranks.at(size_t(rank))); }
   void at_step(int64_t step) override { world_->step = step; }
   std::map<Collective, Traffic> traffic() const override { return group_->traffic; }
   std::vector<double> waited_for() const override { return group_->waited; }
@@ -247,8 +247,10 @@ std::unique_ptr<Communicator> make_message_communicator(std::unique_ptr<Link> li
   const std::string host = world->link().host();
   std::memcpy(address_of(own), host.data(), std::min(host.size(), size_t(kLongest - 1)));
   const Tensor all = MessageRank(world, meeting).all_gather(own);
+  std::vector<std::string> hosts;
   for (int r = 0; r < world->link().size(); ++r)
-    world->hosts.push_back(reinterpret_cast<const char*>(address_of(all) + r * kLongest));
+    hosts.push_back(reinterpret_cast<const char*>(address_of(all) + r * kLongest));
+  world->know_hosts(std::move(hosts));
   return std::make_unique<MessageRank>(world, world->all());
 }
 
