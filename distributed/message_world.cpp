@@ -110,14 +110,14 @@ void MessageWorld::abort(const std::string& reason) {
 
 void MessageWorld::tell_all(const std::string& notice) {
   told_ = true;
-  std::vector<std::unique_ptr<Link::Message>> notices;
   const Clock::time_point start = Clock::now();
   try {
+    std::vector<std::unique_ptr<Link::Message>> notices;
     for (int r = 0; r < link_->size(); ++r)
       if (r != link_->rank()) notices.push_back(link_->tell(r, notice));
     while (std::erase_if(notices, [](auto& m) { return m->done(); }), !notices.empty() && since(start) < kToTell)
       sched_yield();
-  } catch (const Error&) {}  // of a link that is broken too: what is known already is the better reason
+  } catch (const Error& e) { std::cerr << text("agon: the other ranks could not be told: ", e.what(), '\n'); }
 }
 
 void MessageWorld::listen() {
@@ -133,9 +133,11 @@ std::shared_ptr<MessageCall> MessageWorld::start(const std::shared_ptr<MessageGr
   Traffic& traffic = group->traffic[call.operation];
   const Stopwatch watch(traffic);
   ++traffic.calls;
-  for (size_t i = 0; i < under_way_.size(); ++i)
-    if (const auto old = under_way_[i]; &old->group() == group.get() && old->number() + kCallsAtOnce <= group->calls)
-      wait(old);
+  const auto too_old = [&](const auto& c) {
+    return &c->group() == group.get() && c->number() + kCallsAtOnce <= group->calls;
+  };
+  for (auto old = under_way_.begin(); (old = std::ranges::find_if(under_way_, too_old)) != under_way_.end();)
+    wait(std::shared_ptr(*old));
   std::shared_ptr<MessageCall> started;
   try {
     listen();

@@ -1,10 +1,10 @@
 #include "distributed/mpi.h"
 
 #include <sched.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <thread>
 
 #include "core/error.h"
@@ -114,7 +114,7 @@ class MpiLink final : public Link {
         if (comes_)
           for (Request& request : requests_) verify(link_.mpi_.cancel(&request));
         while (!done() && Clock::now() - start < kToGiveUp) sched_yield();
-      } catch (const Error&) {}  // it is the failure before this one that matters
+      } catch (const Error&) { requests_.clear(); }  // MPI holds them no longer
     }
 
     MpiLink& link_;

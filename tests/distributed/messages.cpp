@@ -17,7 +17,7 @@ using namespace agon::testing;
 namespace {
 
 Tensor brought(int rank, int call, Shape shape) {
-  return random(shape, uint64_t(100 * call + rank + 1), 1, DType::f32);
+  return random(shape, 100 * uint64_t(call) + uint64_t(rank) + 1, 1, DType::f32);
 }
 
 }  // namespace
