@@ -4,7 +4,7 @@
 
 #include "apps/checkpoint_folder.h"
 #include "apps/manifest.h"
-#include "apps/together.h"
+#include "distributed/together.h"
 
 namespace agon {
 

@@ -35,11 +35,6 @@ class FileSystem {
   static FileSystem& real();
 };
 
-/// What is there may not be touched by this user. Says nothing of what it holds.
-class NoPermission : public UserError {
-  using UserError::UserError;
-};
-
 /// Throws what a failed call deserves, naming path, call and the text of the errno `code`: UserError where the user can
 /// help it (no such file, no space, ...; NoPermission), else Error.
 [[noreturn]] void throw_system_error(const std::string& path, const std::string& call, int code);

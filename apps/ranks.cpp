@@ -24,7 +24,7 @@ int spread_of(const Config& c, int ranks) {
 
 Ranks::Ranks(const Config& config, Communicator& a) : all(a) {
   int spread = 1;
-  together(all, "the layout", [&] { spread = spread_of(config, all.size()); });
+  together(all, [&] { spread = spread_of(config, all.size()); });
   experts = make_expert_ranks(all, spread);
 }
 

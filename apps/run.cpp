@@ -23,7 +23,7 @@ namespace {
 /// The configuration, which all ranks must have alike.
 Config load_for(const TrainArguments& arguments, Communicator& all) {
   Config config;
-  together(all, "the configuration", [&] {
+  together(all, [&] {
     config = load_config(arguments.config, arguments.overrides);
     require(!arguments.overfit_one_batch || !arguments.resume,
             "--overfit-one-batch cannot be combined with --resume: the run would go on with other data");
@@ -38,7 +38,7 @@ Config load_for(const TrainArguments& arguments, Communicator& all) {
   shared["--dry-run"] = given(arguments.dry_run);
   shared["--overfit-one-batch"] = given(arguments.overfit_one_batch);
   shared["--init-from"] = given(!arguments.init_from.empty());
-  require_same(all, "the ranks", shared);
+  require_same(all, shared);
   return config;
 }
 
@@ -52,11 +52,11 @@ Run::Run(const TrainArguments& given, Communicator& all)
   std::optional<Checkpoint> checkpoint, start;
   if (!arguments.dry_run) checkpoint = continue_from();
   if (!arguments.init_from.empty() && !checkpoint) start = open_checkpoint(arguments.init_from, all);
-  together(all, "the text", [&] { load_corpus_of(checkpoint, start); });
-  require_same(all, "the ranks",
+  together(all, [&] { load_corpus_of(checkpoint, start); });
+  require_same(all,
                {{"content of the text", fmt::format("{:016x}", state.fingerprint)}, {"tokenizer", state.tokenizer}});
-  together(all, "making the model", [&] { make_parts(); });
-  together(all, "loading the checkpoint", [&] {
+  together(all, [&] { make_parts(); });
+  together(all, [&] {
     if (checkpoint) {
       load_model(*checkpoint, *model);
       trainer->restore(state.schedule, checkpoint->path());
@@ -67,7 +67,7 @@ Run::Run(const TrainArguments& given, Communicator& all)
   });
   if (checkpoint) checkpoint->load_optimizer(optimizer_tensors(*optimizer), all);
   state.schedule = trainer->schedule().state();
-  first_alone(all, config.train.out, [&] {
+  first_alone(all, [&] {
     if (!directory) return;
     directory->write_config(dump(config));
     directory->open_log(state.step);
@@ -121,7 +121,7 @@ void Run::refuse_other(const Config& before) const {
 /// Opens the run directory and, on resume, its newest valid checkpoint, whose configuration has to agree with ours.
 std::optional<Checkpoint> Run::continue_from() {
   bool existed = false;
-  first_alone(ranks.all, config.train.out, [&] {
+  first_alone(ranks.all, [&] {
     directory.emplace(RunDirectory::open(config.train.out, arguments.resume));
     existed = directory->existed();
   });
@@ -130,7 +130,7 @@ std::optional<Checkpoint> Run::continue_from() {
   if (ranks.first())
     for (const std::string& line : found.skipped)
       std::fprintf(stderr, "agon: passed over a damaged checkpoint: %s\n", line.c_str());
-  together(ranks.all, config.train.out, [&] {
+  together(ranks.all, [&] {
     if (found.checkpoint) {
       const std::string& path = found.checkpoint->path();
       refuse_other(parse_config(found.checkpoint->config(), path + " (its configuration)"));

@@ -5,7 +5,7 @@
 #include "apps/checkpoint_folder.h"
 #include "apps/manifest.h"
 #include "apps/shard_plan.h"
-#include "apps/together.h"
+#include "distributed/together.h"
 
 namespace agon {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <map>
 
-#include "apps/together.h"
 #include "core/copy.h"
+#include "distributed/together.h"
 
 namespace agon {
 

@@ -22,6 +22,11 @@ class UserError : public Error {
   explicit UserError(const std::string& message) : Error(message, 2) {}
 };
 
+/// What is there may not be touched by this user. Says nothing of what it holds.
+class NoPermission : public UserError {
+  using UserError::UserError;
+};
+
 /// The parts, streamed one after the other.
 template <class... Parts>
 std::string text(const Parts&... parts) {

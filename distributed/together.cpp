@@ -47,32 +47,67 @@ std::string text_of_first(Communicator& comm, const std::string& text) {
   return all_texts(comm, comm.rank() == 0 ? text : "").front();
 }
 
-void together(Communicator& comm, const std::string& what, const std::function<void()>& f) {
-  if (comm.size() == 1) return f();
-  std::string mine;  // the exit code and why; nothing where all is well
+namespace {
+
+struct AgreedUserError final : UserError, Agreed {
+  using UserError::UserError;
+};
+struct AgreedNoPermission final : NoPermission, Agreed {
+  using NoPermission::NoPermission;
+};
+
+/// How a body ended, as ranks tell each other: a letter of these, an exit code, a space, and what it returned or why.
+/// The worse, the earlier in the alphabet.
+enum Outcome : char { error = 'a', no_permission = 'b', user_error = 'c', returned = 'd' };
+
+std::string outcome_of(const std::function<std::string()>& body) {
+  const auto told = [](Outcome kind, int code, const std::string& why) { return text(char(kind), code, ' ', why); };
   try {
-    f();
-  } catch (const Error& e) { mine = std::to_string(e.exit_code()) + ' ' + e.what(); } catch (const std::exception& e) {
-    mine = std::string("1 ") + e.what();
+    return told(returned, 0, body());
+  } catch (const NoPermission& e) { return told(no_permission, e.exit_code(), e.what()); } catch (const UserError& e) {
+    return told(user_error, e.exit_code(), e.what());
+  } catch (const Error& e) { return told(error, e.exit_code(), e.what()); } catch (const std::exception& e) {
+    return told(error, 1, e.what());
   }
-  const std::vector<std::string> outcomes = all_texts(comm, mine);
-  std::map<std::string, std::vector<int>> failed;  // ranks by outcome
-  for (int r = 0; r < comm.size(); ++r)
-    if (!outcomes[size_t(r)].empty()) failed[outcomes[size_t(r)]].push_back(r);
-  if (failed.empty()) return;
-  std::string message;
-  bool mistake = true;
-  for (const auto& [outcome, ranks] : failed) {
-    const size_t space = outcome.find(' ');
-    mistake = mistake && outcome.substr(0, space) == "2";
-    const std::string why = outcome.substr(space + 1);
-    if (int(ranks.size()) == comm.size())  // as on one rank
-      message = why;
+}
+
+std::string told(const std::string& outcome) { return outcome.substr(outcome.find(' ') + 1); }
+
+/// `outcomes` by rank, at least one of which is no return.
+[[noreturn]] void fail(const std::vector<std::string>& outcomes, Communicator& comm) {
+  std::vector<std::pair<std::string, std::vector<int>>> reasons;
+  const std::string* worst = &outcomes[0];
+  for (int r = 0; r < comm.size(); ++r) {
+    const std::string& outcome = outcomes[size_t(r)];
+    if (outcome[0] < (*worst)[0]) worst = &outcome;
+    if (outcome[0] == returned) continue;
+    const auto known = std::ranges::find(reasons, told(outcome), [](const auto& reason) { return reason.first; });
+    if (known == reasons.end())
+      reasons.push_back({told(outcome), {r}});
     else
-      message += (message.empty() ? "" : "\n") + what + " failed on " + named(ranks, comm) + ": " + why;
+      known->second.push_back(r);
   }
-  if (mistake) throw AgreedUserError(message);
-  throw AgreedError(message);
+  std::string message;
+  for (const auto& [why, ranks] : reasons)
+    message +=
+        (message.empty() ? "" : "; ") + (int(ranks.size()) == comm.size() ? why : named(ranks, comm) + ": " + why);
+  if ((*worst)[0] == user_error) throw AgreedUserError(message);
+  if ((*worst)[0] == no_permission) throw AgreedNoPermission(message);
+  throw AgreedError(message, std::stoi(worst->substr(1)));
+}
+
+}  // namespace
+
+std::vector<std::string> gather(Communicator& comm, const std::function<std::string()>& body) {
+  if (comm.size() == 1) return {body()};
+  std::vector<std::string> all = all_texts(comm, outcome_of(body));
+  if (std::ranges::any_of(all, [](const std::string& outcome) { return outcome[0] != returned; })) fail(all, comm);
+  for (std::string& outcome : all) outcome = told(outcome);
+  return all;
+}
+
+void together(Communicator& comm, const std::function<void()>& body) {
+  gather(comm, [&] { return body(), std::string(); });
 }
 
 namespace {
@@ -102,7 +137,7 @@ std::map<std::string, std::string> unpacked(const std::string& all) {
 
 }  // namespace
 
-void require_same(Communicator& comm, const std::string& what, const std::map<std::string, std::string>& texts) {
+void require_same(Communicator& comm, const std::map<std::string, std::string>& texts) {
   if (comm.size() == 1) return;
   std::map<std::string, std::map<std::string, std::vector<int>>> given;  // name -> text -> ranks
   const std::vector<std::string> all = all_texts(comm, packed(texts));
@@ -125,12 +160,12 @@ void require_same(Communicator& comm, const std::string& what, const std::map<st
       first = false;
     }
   }
-  if (!list.empty()) throw AgreedUserError(what + " disagree:" + list);
+  if (!list.empty()) throw AgreedUserError("the ranks disagree:" + list);
 }
 
-void first_alone(Communicator& comm, const std::string& what, const std::function<void()>& f) {
-  together(comm, what, [&] {
-    if (comm.rank() == 0) f();
+void first_alone(Communicator& comm, const std::function<void()>& body) {
+  together(comm, [&] {
+    if (comm.rank() == 0) body();
   });
 }
 

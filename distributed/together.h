@@ -23,20 +23,21 @@ class Agreed {
 struct AgreedError final : Error, Agreed {
   using Error::Error;
 };
-struct AgreedUserError final : UserError, Agreed {
-  using UserError::UserError;
-};
 
-/// Runs f on every rank, which must not need the others, and throws on all of them when it failed on one: the same
-/// message, naming the ranks that failed with their hosts, `what` and why. A UserError where they all threw one. On one
-/// rank what f throws passes through. Collective.
-void together(Communicator& comm, const std::string& what, const std::function<void()>& f);
+/// Runs `body` on every rank and returns what each rank's returned, by rank. Bodies make no collective calls
+/// themselves. Where one throws, all ranks throw the same once every body has ended, and it is Agreed: a message with
+/// each reason behind the ranks that have it ("ranks 0, 2 on HOST: no such file"; behind nothing where all have the
+/// same), of the worst kind among them (Error, NoPermission, UserError) with its exit code. One rank on its own throws
+/// what its body did. Collective.
+std::vector<std::string> gather(Communicator& comm, const std::function<std::string()>& body);
 
-/// UserError on all ranks where they do not give the same texts, by name, in whatever order: for each name that differs
-/// what each rank has, "(none)" where it lacks the name. `what` begins the message: "the ranks". Collective.
-void require_same(Communicator& comm, const std::string& what, const std::map<std::string, std::string>& texts);
+/// The same for bodies that return nothing, and for one that rank 0 alone runs.
+void together(Communicator& comm, const std::function<void()>& body);
+void first_alone(Communicator& comm, const std::function<void()>& body);
 
-/// `f` on rank 0 alone, as above.
-void first_alone(Communicator& comm, const std::string& what, const std::function<void()>& f);
+/// UserError on all ranks where they do not give the same texts, by name: for each name that differs what each rank
+/// has,
+/// "(none)" where it lacks the name. Collective.
+void require_same(Communicator& comm, const std::map<std::string, std::string>& texts);
 
 }  // namespace agon

@@ -94,7 +94,7 @@ struct OnDisk {
         const std::lock_guard lock(mutex);
         lines.insert(line);
       });
-    CHECK(lines == std::set<std::string>{message});
+    for (const std::string& line : lines) CHECK(line.starts_with(message));  // where two ranks look, maybe at two files
     return message;
   }
 };

@@ -21,51 +21,87 @@ TEST_CASE("together: texts of all ranks, empty ones among them, and that of the 
   });
 }
 
-TEST_CASE("together: what fails on some ranks fails on all, with a message that names them") {
+TEST_CASE("together: every rank gets what each returned") {
+  on_all_kinds_of_ranks([](Communicator& comm) {
+    const auto all = gather(comm, [&] { return std::string(size_t(comm.rank()) * 3, char('a' + comm.rank())); });
+    CHECK(int(all.size()) == comm.size());
+    for (int r = 0; r < comm.size(); ++r) CHECK(all[size_t(r)] == std::string(size_t(r) * 3, char('a' + r)));
+    int runs = 0;
+    together(comm, [&] { ++runs; });
+    first_alone(comm, [&] { ++runs; });
+    CHECK(runs == (comm.rank() == 0 ? 2 : 1));
+  });
+}
+
+TEST_CASE("together: what fails on some ranks fails on all, of its kind, with a message that names them") {
   run_on_threads(3, [](Communicator& comm) {
     const auto outcome = [&](const std::function<void()>& f) {
+      bool ended = false;
       try {
-        together(comm, "reading", f);
+        together(comm, [&] {
+          ended = true;
+          f();
+        });
       } catch (const Error& e) {
+        CHECK(ended);
         CHECK(dynamic_cast<const Agreed*>(&e));
-        return std::to_string(e.exit_code()) + ' ' + e.what();
+        const char* kind = dynamic_cast<const NoPermission*>(&e) ? "permission "
+                           : dynamic_cast<const UserError*>(&e)  ? "user "
+                                                                 : "";
+        comm.barrier();  // all are at the same place
+        return text(kind, e.exit_code(), ' ', e.what());
       }
       return std::string();
     };
+    const int rank = comm.rank();
     const std::string host = this_host();
     CHECK(outcome([] {}).empty());
-    CHECK(outcome([&] { require(comm.rank() != 1, "no such file"); }) ==
-          "2 reading failed on rank 1 on " + host + ": no such file");
-    CHECK(outcome([&] { require(comm.rank() == 1, "no such file"); }) ==
-          "2 reading failed on ranks 0, 2 on " + host + ": no such file");
-    CHECK(outcome([] { throw UserError("no such key"); }) == "2 no such key");
+    CHECK(outcome([&] { require(rank != 1, "no such file"); }) == "user 2 rank 1 on " + host + ": no such file");
+    CHECK(outcome([&] { require(rank == 1, "no such file"); }) == "user 2 ranks 0, 2 on " + host + ": no such file");
+    CHECK(outcome([] { throw UserError("no such key"); }) == "user 2 no such key");
+    CHECK(outcome([&] { rank == 0 ? throw UserError("a user's") : throw NoPermission("not allowed"); }) ==
+          "permission 2 rank 0 on " + host + ": a user's; ranks 1, 2 on " + host + ": not allowed");
     CHECK(outcome([&] {
-            if (comm.rank() == 0) throw std::runtime_error("disk");
-            if (comm.rank() == 2) throw UserError("key");
-          }) == "1 reading failed on rank 0 on " + host + ": disk\nreading failed on rank 2 on " + host + ": key");
-    int runs = 0;
-    first_alone(comm, "writing", [&] { ++runs; });
-    CHECK(runs == (comm.rank() == 0));
-    comm.barrier();  // all are at the same place
+            if (rank == 0) throw UserError("key");
+            if (rank == 1) throw Error("nine", 9);
+            throw std::runtime_error("other");
+          }) == "9 rank 0 on " + host + ": key; rank 1 on " + host + ": nine; rank 2 on " + host + ": other");
   });
+}
+
+TEST_CASE("together: a rank that is gone ends the others") {
+  struct Gone {};
+  int ended = 0;
+  const auto body = [&](Communicator& comm) {
+    try {
+      together(comm, [&] {
+        if (comm.rank() == 1) throw Gone{};
+      });
+    } catch (const Error&) {
+      if (comm.rank() == 0) ++ended;
+      throw;
+    }
+  };
+  CHECK_THROWS_AS(run_on_threads(3, body), Gone);
+  CHECK(ended == 1);
 }
 
 TEST_CASE("together: on one rank what is thrown passes through") {
   const auto self = make_self_communicator();
-  CHECK_THROWS_AS(together(*self, "reading", [] { throw std::runtime_error("disk"); }), std::runtime_error);
+  CHECK_THROWS_AS(together(*self, [] { throw std::runtime_error("disk"); }), std::runtime_error);
 }
 
 TEST_CASE("together: texts that have to be the same, each difference with what every rank has") {
   run_on_threads(3, [](Communicator& comm) {
     const std::string host = " on " + this_host();
     std::map<std::string, std::string> texts{{"a", "1"}, {"b", "two words"}, {"c", ""}};
-    require_same(comm, "the ranks", texts);
+    require_same(comm, texts);
     if (comm.rank() == 1) texts["a"] = "2", texts["d"] = "new";
     if (comm.rank() == 2) texts.erase("b");
-    const std::string found = message_of([&] { require_same(comm, "the ranks", texts); });
+    const std::string found = message_of([&] { require_same(comm, texts); });
     CHECK(found == "the ranks disagree:\n  a: 1 on ranks 0, 2" + host + ", 2 on rank 1" + host +
                        "\n  b: (none) on rank 2" + host + ", two words on ranks 0, 1" + host +
                        "\n  d: (none) on ranks 0, 2" + host + ", new on rank 1" + host);
-    CHECK_THROWS_AS(require_same(comm, "the ranks", texts), UserError);
+    CHECK_THROWS_AS(require_same(comm, texts), UserError);
   });
 }
