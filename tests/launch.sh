@@ -3,8 +3,9 @@
 # temporary file is left however a job ends. Ranks of one process train; more of them run what needs no communicator.
 set -euo pipefail
 mpirun --version 2> /dev/null | grep -q 'Open MPI' || { echo "mpirun (Open MPI) is not installed"; exit 77; }
+. "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap 'kill_left_behind; rm -rf "$folder"' EXIT
 cat > "$folder/config.toml" <<'TOML'
 threads = 1
 [data]
@@ -32,7 +33,6 @@ fail() {
   tail -n 20 "$folder/out"
   exit 1
 }
-. "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 # launch ARGS...: starts it in the background as $launcher; `ended CODE WHAT` waits for it.
 launch() {
   marked "$AGON" launch "$@" > "$folder/out" 2>&1 < /dev/null &

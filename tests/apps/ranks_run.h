@@ -1,4 +1,6 @@
 #pragma once
+#include <cmath>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -92,6 +94,20 @@ struct RanksRun {
     return outcome;
   }
 };
+
+/// Whether all ranks have the same losses and parameters, to the bit. Collective.
+inline bool same_on_all(const Outcome& outcome, Communicator& all) {
+  bool same = true;
+  const auto compare = [&](const Tensor& mine) {
+    const Tensor first = clone(mine);
+    all.broadcast(first, 0);
+    same = same && std::memcmp(first.address(), mine.address(), size_t(mine.bytes())) == 0;
+  };
+  compare(tensor_of(outcome.losses));
+  for (const auto& [name, whole] : outcome.parameters) compare(whole);
+  for (const auto& [name, whole] : outcome.states) compare(whole);
+  return same;
+}
 
 /// |a - b| / |b|, as vectors; 0 / 0 is 0.
 inline double distance(const Tensor& a, const Tensor& b) {

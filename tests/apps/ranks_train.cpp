@@ -1,4 +1,5 @@
-// One training on many ranks is the training on one.
+// One training on many ranks is the training on one: on threads, and on processes where mpirun has started this program
+// several times (tests/ranks.sh).
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -43,21 +44,28 @@ Outcome on_one_rank(const Config& config, int64_t steps) {
   return RanksRun(*self, config)(steps);
 }
 
-/// What rank 0 gets; the others must get the same to the bit.
-Outcome on_threads(int ranks, const Config& config, int64_t steps) {
-  std::vector<Outcome> outcomes(static_cast<size_t>(ranks));
-  run_on_threads(ranks, [&](Communicator& all) { outcomes[size_t(all.rank())] = RanksRun(all, config)(steps); });
-  for (const Outcome& o : outcomes) {
-    CHECK(o.losses == outcomes[0].losses);
-    for (const auto& [name, whole] : o.parameters) {
-      CAPTURE(name);
-      CHECK(distance(whole, outcomes[0].parameters.at(name)) == 0);
-    }
-  }
-  return outcomes[0];
+/// Runs body on so many ranks: of the processes under mpirun, else threads.
+void on_ranks(int ranks, const Body& body) {
+  if (ranks_of_mpi())
+    on_every_kind(ranks, body);
+  else
+    run_on_threads(ranks, body);
 }
 
-void check_close(const Outcome& many, const Outcome& one, double losses, double tensors) {
+/// What all ranks give, the same to the bit; nothing in a process that is none of them.
+std::optional<Outcome> trained_on(int ranks, const Config& config, int64_t steps) {
+  std::optional<Outcome> outcome;
+  on_ranks(ranks, [&](Communicator& all) {
+    Outcome mine = RanksRun(all, config)(steps);
+    CHECK(same_on_all(mine, all));
+    if (all.rank() == 0 || ranks_of_mpi()) outcome = std::move(mine);
+  });
+  return outcome;
+}
+
+void check_close(const std::optional<Outcome>& of_many, const Outcome& one, double losses, double tensors) {
+  if (!of_many) return;
+  const Outcome& many = *of_many;
   REQUIRE(!one.choices.empty());
   CHECK(many.choices == one.choices);
   REQUIRE(many.losses.size() == one.losses.size());
@@ -88,7 +96,7 @@ TEST_CASE("ranks: 20 steps of every strategy in every layout are those of one ra
       for (const auto& [expert, data] : kLayouts) {
         CAPTURE(expert);
         CAPTURE(data);
-        check_close(on_threads(expert * data, config_of(s, {precision, text("parallel.expert=", expert)}), 20), one,
+        check_close(trained_on(expert * data, config_of(s, {precision, text("parallel.expert=", expert)}), 20), one,
                     losses, tensors);
       }
     }
@@ -103,7 +111,7 @@ TEST_CASE("ranks: micro-batches and routing groups of several sequences make no 
       CAPTURE(expert);
       auto spread = cut;
       spread.push_back(text("parallel.expert=", expert));
-      check_close(on_threads(expert * data, config_of(s, spread), 6), one, 1e-10, 1e-10);
+      check_close(trained_on(expert * data, config_of(s, spread), 6), one, 1e-10, 1e-10);
     }
   }
 }
@@ -116,28 +124,48 @@ TEST_CASE("ranks: a sharded optimizer gives the same bits, in buckets of any siz
         CAPTURE(expert);
         CAPTURE(data);
         const auto outcome = [&, e = expert, d = data](bool shard, double mib) {
-          return on_threads(e * d,
+          return trained_on(e * d,
                             config_of(s, {precision, text("parallel.expert=", e), text("parallel.bucket_mib=", mib),
                                           text("parallel.shard_optimizer=", shard ? "true" : "false")}),
                             4);
         };
-        const Outcome whole = outcome(false, 0.01), sharded = outcome(true, 0.01), large = outcome(true, 8);
-        CHECK(sharded.losses == whole.losses);
-        CHECK(sharded.gradient_norms == whole.gradient_norms);
-        for (const auto& [name, tensor] : whole.parameters) {
+        const auto whole = outcome(false, 0.01), sharded = outcome(true, 0.01), large = outcome(true, 8);
+        if (!whole) continue;
+        CHECK(sharded->losses == whole->losses);
+        CHECK(sharded->gradient_norms == whole->gradient_norms);
+        for (const auto& [name, tensor] : whole->parameters) {
           CAPTURE(name);
-          CHECK(distance(sharded.parameters.at(name), tensor) == 0);
+          CHECK(distance(sharded->parameters.at(name), tensor) == 0);
         }
-        check_close(large, whole, 1e-5, 1e-4);  // its shares are others, and with them the last bits of the norm
+        // Its shares are others, and with them the last bits of the norm.
+        check_close(large, *whole, 1e-5, 1e-4);
       }
+}
+
+TEST_CASE("ranks: sums that go on during the backward pass are the same") {
+  const Strategy& s = kStrategies[2];
+  const Outcome one = on_one_rank(config_of(s, {"precision=f64"}), 5);
+  for (const char* shard : {"true", "false"})
+    for (const int delay : {0, 5})
+      run_on_links(
+          4,
+          [&](Communicator& all) {
+            const Config config =
+                config_of(s, {"precision=f64", "parallel.expert=2", text("parallel.shard_optimizer=", shard)});
+            const Outcome mine = RanksRun(all, config)(5);
+            CHECK(same_on_all(mine, all));
+            check_close(mine, one, 1e-10, 1e-10);
+          },
+          {}, delay);
 }
 
 TEST_CASE("ranks: what a step reports is of all ranks") {
   const Strategy& s = kStrategies[0];
-  const Outcome one = on_one_rank(config_of(s, {"precision=f64"}), 2),
-                many = on_threads(4, config_of(s, {"precision=f64", "parallel.expert=2"}), 2);
+  const Outcome one = on_one_rank(config_of(s, {"precision=f64"}), 2);
+  const auto many = trained_on(4, config_of(s, {"precision=f64", "parallel.expert=2"}), 2);
+  if (!many) return;
   for (size_t i = 0; i < 2; ++i) {
-    const StepReport &a = many.reports[i], &b = one.reports[i];
+    const StepReport &a = many->reports[i], &b = one.reports[i];
     CHECK(a.tokens == b.tokens);
     CHECK(a.load == b.load);
     CHECK(a.competing == b.competing);

@@ -1,5 +1,5 @@
 // A program that works in ranks as agon does, one of which misbehaves as $FAULT says (faulty_communicator.h):
-//   faulty collectives [ROUNDS]     calls of every kind, their results checked
+//   faulty collectives             calls of every kind, their results checked
 //   faulty train CONFIG key=value ... [--resume]
 //   faulty launch -n N [--max-restarts K] [--grace S] VERB ...    as `agon launch`
 //   faulty rendezvous              a text from rank 0 to all others over the store, by torchrun's variables
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "apps/config_file.h"
+#include "apps/job.h"
 #include "apps/launch.h"
 #include "apps/rank_keeper.h"
 #include "apps/signals.h"
@@ -74,26 +75,24 @@ int rendezvous() {
   return 0;
 }
 
-int collectives(int rounds) {
-  const Signals signals;
-  const auto all = faulty_ranks("mpi", deadline());
-  const int n = all->size(), r = all->rank();
+int every_kind_of_call(Communicator& all, int rounds) {
+  const int n = all.size(), r = all.rank();
   const auto sum = float(n * (n + 1) / 2);
   const std::vector<int64_t> two_each(size_t(n), 2);
   for (int round = 1; round <= rounds; ++round) {
-    all->at_step(round);
+    all.at_step(round);
     const Tensor t = filled({3, 5}, float(r + 1));
-    all->all_reduce(t);
+    all.all_reduce(t);
     check_filled(t, {3, 5}, sum, "all_reduce");
-    check_filled(all->start_all_reduce(filled({7}, float(r + 1)))->finish(), {7}, sum, "all_reduce");
-    check_filled(all->reduce_scatter(filled({n * 2, 3}, float(r + 1))), {2, 3}, sum, "reduce_scatter");
-    check(all->all_gather(filled({r + 1, 2}, 1)).shape() == Shape{int64_t(n * (n + 1) / 2), 2}, "all_gather");
-    check_filled(all->all_to_all(filled({n * 2, 4}, 1), two_each, two_each), {n * 2, 4}, 1, "all_to_all");
+    check_filled(all.start_all_reduce(filled({7}, float(r + 1)))->finish(), {7}, sum, "all_reduce");
+    check_filled(all.reduce_scatter(filled({n * 2, 3}, float(r + 1))), {2, 3}, sum, "reduce_scatter");
+    check(all.all_gather(filled({r + 1, 2}, 1)).shape() == Shape{int64_t(n * (n + 1) / 2), 2}, "all_gather");
+    check_filled(all.all_to_all(filled({n * 2, 4}, 1), two_each, two_each), {n * 2, 4}, 1, "all_to_all");
     const Tensor b = filled({4}, float(r));
-    all->broadcast(b, n - 1);
+    all.broadcast(b, n - 1);
     check_filled(b, {4}, float(n - 1), "broadcast");
-    all->barrier();
-    const auto half = all->split(r % 2, r);
+    all.barrier();
+    const auto half = all.split(r % 2, r);
     check(half->size() == (n + 1 - r % 2) / 2, "split");
   }
   if (r == 0) std::printf("done\n");
@@ -110,8 +109,8 @@ int train_faulty(const Words& words) {
       arguments.overrides.push_back(words[i]);
   const Config config = load_config(arguments.config, arguments.overrides);
   const Signals signals;
-  const auto all = faulty_ranks(config.parallel.backend, config.parallel.deadline_s);
-  return train(arguments, *all);
+  return run_as_rank(faulty_ranks(config.parallel.backend, config.parallel.deadline_s),
+                     [&](Communicator& all) { return train(arguments, all); });
 }
 
 int launch_faulty(Words words) {
@@ -128,7 +127,10 @@ int launch_faulty(Words words) {
 
 int run(const Words& words) {
   const std::string verb = words.empty() ? "" : words[0];
-  if (verb == "collectives") return collectives(words.size() > 1 ? std::stoi(words[1]) : 20);
+  if (verb == "collectives") {
+    const Signals signals;
+    return run_as_rank(faulty_ranks("mpi", deadline()), [](Communicator& all) { return every_kind_of_call(all, 20); });
+  }
   if (verb == "train") return train_faulty(words);
   if (verb == "rendezvous") return rendezvous();
   if (verb == "launch") return launch_faulty(words);

@@ -130,6 +130,30 @@ TEST_CASE("all_answers: two and four ranks equal one, forward and backward, with
   }
 }
 
+TEST_CASE("all_answers: on several ranks memory grows by a token's scores and gradient, not by what is gathered") {
+  run_on_threads(2, [](Communicator& comm) {
+    ExpertGroup experts = experts_of(comm);
+    const auto peaks = [&](int64_t tokens) {
+      const Tensor x = random({tokens, kWidth}, 3), direction = random({tokens, kExperts}, 5);
+      std::vector<Parameter*> all = parameters(experts);
+      Arena arena;
+      const Arena::Scope scope(arena);
+      Tape tape(all);
+      tape.watch(x);
+      const Tensor scores = all_answer_scores(x, experts, AnswerScore::l2_norm, 8192, comm, true);
+      const auto forward = int64_t(arena.peak());
+      const Tensor loss = sum(multiply(scores, direction));
+      tape.backward(loss);
+      return std::pair{forward, int64_t(arena.peak())};
+    };
+    const auto few = peaks(64), many = peaks(1024);
+    const int64_t more = 1024 - 64;
+    check(many.first - few.first <= more * kExperts * 8 * 5 / 4, "forward: ", many.first - few.first, " bytes more");
+    check(many.second - few.second <= more * (3 * kExperts + kWidth) * 8 * 5 / 4,
+          "backward: ", many.second - few.second, " bytes more");
+  });
+}
+
 DEVICE_CASE("all_answers: offsets of one expert") {
   for (int64_t e = 0; e < 3; ++e) {
     const Tensor offsets({4}, DType::i32, device_of_case());
