@@ -11,12 +11,6 @@ namespace agon {
 
 namespace {
 
-ExchangeOptions exchange_options(const ParallelOptions& parallel) {
-  return {.bounded = parallel.exchange == "bounded",
-          .bound = parallel.exchange_bound,
-          .bf16 = parallel.exchange_dtype == "bf16"};
-}
-
 int64_t micro_batches(const TrainOptions& train) { return train.micro_batch ? train.batch / train.micro_batch : 1; }
 
 /// A rank's part of a micro-batch.
@@ -82,7 +76,7 @@ struct LoneRank {
 
 EvenExchange even_exchange(const Config& config, int64_t block, int64_t tokens, int ranks) {
   if (ranks == 1) return {};
-  const ExchangeOptions options = exchange_options(config.parallel);
+  const ExchangeOptions options = config.parallel.rows();
   ExchangeOptions even = options;
   if (!options.bounded) even.bound = 1;
   const ExchangeBounds each = bounds_of(even, tokens, config.moe.router_of(block).options->experts_per_token(),
