@@ -142,7 +142,7 @@ TEST_CASE("layout costs: with bounds the exchange is what is said, to the byte")
   }
 }
 
-TEST_CASE("layout costs: layouts divide ranks and experts; a batch that does not divide is refused") {
+TEST_CASE("layout costs: layouts divide ranks and experts, and a batch that does not divide is refused") {
   const Config config = config_of(kStrategies[0].second);  // 4 experts, micro-batches of 8
   std::vector<std::pair<int64_t, bool>> found;
   for (const Layout& l : possible_layouts(config, 8)) found.emplace_back(l.expert, l.shard_optimizer);
