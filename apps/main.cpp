@@ -119,6 +119,19 @@ int main(int argc, char** argv) try {
   verb->add_option("SECTION", section, "only this section, e.g. moe.router");
   verb->callback([&] { agon::print_keys(std::cout, section); });
 
+  agon::PlanArguments plan;
+  verb = app.add_subcommand("plan", "memory and bytes moved of every layout of a job of several ranks, before it runs");
+  verb->add_option("CONFIG", plan.config, "configuration file (TOML)")->required();
+  overrides(verb, plan.overrides);
+  verb->add_option("--ranks", plan.ranks, "of the job")->required()->check(CLI::Range(1, 65536));
+  verb->add_option("--memory", plan.memory_gib, "GiB that a rank may take: layouts that need more are marked")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--json", plan.json, "write all figures to this file");
+  verb->footer(
+      "Builds one rank of each layout here, without the others, and takes a step with it: give it the memory of one\n"
+      "rank. Step times are not predicted: that is for a cost model that measurements on 1, 2 and 4 ranks bear out.");
+  verb->callback([&] { code = agon::plan(plan); });
+
   agon::LaunchArguments launch;
   verb = app.add_subcommand("launch", "several ranks of another verb on this machine, supervised");
   verb->add_option("-n,--ranks", launch.ranks, "how many")->required()->check(CLI::Range(1, 1024));

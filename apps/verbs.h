@@ -59,6 +59,16 @@ struct BenchArguments {
 };
 int bench(const BenchArguments& arguments);
 
+struct PlanArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  int ranks = 0;
+  double memory_gib = 0;  // that a rank may take; 0: not given
+  std::string json;
+};
+/// Memory and bytes of every layout of a job of so many ranks, found on one.
+int plan(const PlanArguments& arguments);
+
 int info(const std::string& what, const std::vector<std::string>& overrides);
 int doctor();
 

@@ -84,7 +84,8 @@ class Communicator {
 
 struct CommunicatorOptions {
   std::chrono::milliseconds deadline = std::chrono::seconds(60);  ///< the longest that a call waits for other ranks
-  /// Whether somebody wants the job to stop. A rank whose call goes on waiting says on stderr what it waits for.
+  /// Whether somebody wants the job to stop; asked on another thread. A rank whose call goes on waiting then says on
+  /// stderr what it waits for.
   std::function<bool()> asked_to_stop = [] { return false; };
 };
 

@@ -29,7 +29,8 @@ class Link {
   /// The message has to have exactly the size of `bytes`.
   virtual std::unique_ptr<Message> receive(int from, int tag, std::span<std::byte> bytes) = 0;
 
-  /// A notice is a text outside the order of messages, for a rank that need not be waiting for it.
+  /// A notice is a text outside the order of messages, for a rank that need not be waiting for it: why the job has
+  /// failed. Who has told or heard one begins no more messages.
   virtual std::unique_ptr<Message> tell(int to, const std::string& notice) = 0;
   virtual std::optional<std::string> heard() = 0;  ///< a notice that has come
 

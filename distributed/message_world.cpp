@@ -1,6 +1,7 @@
 #include "distributed/message_world.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <exception>
@@ -19,9 +20,12 @@ using Clock = MessageCall::Clock;
 using std::chrono::milliseconds;
 
 constexpr int kPollsBetweenLooks = 32, kPollsBeforeYielding = 16;
-constexpr milliseconds kToTell{300};          // how long a failing rank tries to let the others know
-constexpr milliseconds kBeforeSayingSo{400};  // mpirun kills a second after it has asked to stop
-constexpr int64_t kCallsAtOnce = 128;         // of a group: their tags differ (MessageCall::tag)
+constexpr milliseconds kToTell{300};  // how long a failing rank tries to let the others know
+constexpr std::chrono::microseconds kBetweenLooks{50}, kBetweenReports{10000};
+// How long a wait keeps its processor to itself where all ranks have one: most are shorter, and a busy machine may not
+// give it back for milliseconds.
+constexpr std::chrono::microseconds kPatience{200};
+constexpr int64_t kCallsAtOnce = 128;  // of a group: their tags differ (MessageCall::tag)
 
 milliseconds since(Clock::time_point start) { return std::chrono::duration_cast<milliseconds>(Clock::now() - start); }
 
@@ -50,7 +54,8 @@ MessageWorld::MessageWorld(std::unique_ptr<Link> link, CommunicatorOptions optio
     : link_(std::move(link)),
       options_(std::move(options)),
       all_(all_ranks(*link_)),
-      exceptions_(std::uncaught_exceptions()) {}
+      exceptions_(std::uncaught_exceptions()),
+      reporter_(options_.asked_to_stop) {}
 
 MessageWorld::~MessageWorld() {
   const auto say = [](const std::exception& e) { std::cerr << text("agon: ", e.what(), '\n'); };
@@ -66,8 +71,14 @@ MessageWorld::~MessageWorld() {
   } catch (const std::exception& e) { say(e); }
 }
 
+void MessageWorld::know_hosts(std::vector<std::string> hosts) {
+  hosts_ = std::move(hosts);
+  const auto here = std::ranges::count(hosts_, hosts_[size_t(link_->rank())]);
+  patience_ = here <= sysconf(_SC_NPROCESSORS_ONLN) ? kPatience : kPatience * 0;
+}
+
 std::string MessageWorld::name(int rank) const {
-  return hosts.empty() ? "rank " + std::to_string(rank) : named(rank, hosts[size_t(rank)]);
+  return hosts_.empty() ? "rank " + std::to_string(rank) : named(rank, hosts_[size_t(rank)]);
 }
 
 std::string MessageWorld::names(const MessageCall& call, const std::vector<size_t>& ranks) const {
@@ -99,14 +110,14 @@ void MessageWorld::abort(const std::string& reason) {
 
 void MessageWorld::tell_all(const std::string& notice) {
   told_ = true;
-  std::vector<std::unique_ptr<Link::Message>> notices;
   const Clock::time_point start = Clock::now();
   try {
+    std::vector<std::unique_ptr<Link::Message>> notices;
     for (int r = 0; r < link_->size(); ++r)
       if (r != link_->rank()) notices.push_back(link_->tell(r, notice));
     while (std::erase_if(notices, [](auto& m) { return m->done(); }), !notices.empty() && since(start) < kToTell)
       sched_yield();
-  } catch (const Error&) {}  // of a link that is broken too: what is known already is the better reason
+  } catch (const Error& e) { std::cerr << text("agon: the other ranks could not be told: ", e.what(), '\n'); }
 }
 
 void MessageWorld::listen() {
@@ -122,9 +133,11 @@ std::shared_ptr<MessageCall> MessageWorld::start(const std::shared_ptr<MessageGr
   Traffic& traffic = group->traffic[call.operation];
   const Stopwatch watch(traffic);
   ++traffic.calls;
-  for (size_t i = 0; i < under_way_.size(); ++i)
-    if (const auto old = under_way_[i]; &old->group() == group.get() && old->number() + kCallsAtOnce <= group->calls)
-      wait(old);
+  const auto too_old = [&](const auto& c) {
+    return &c->group() == group.get() && c->number() + kCallsAtOnce <= group->calls;
+  };
+  for (auto old = under_way_.begin(); (old = std::ranges::find_if(under_way_, too_old)) != under_way_.end();)
+    wait(std::shared_ptr(*old));
   std::shared_ptr<MessageCall> started;
   try {
     listen();
@@ -166,24 +179,37 @@ void MessageWorld::give_up(const MessageCall& call) {
 class MessageWorld::Wait {
  public:
   Wait(MessageWorld& world, const MessageCall& call) : world_(world), call_(call) {}
+  ~Wait() {
+    if (reported_) world_.reporter_.waits_no_more();
+  }
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
   Clock::time_point start() const { return start_; }
 
   void poll(bool moved) {
     moved_ |= moved;
     idle_ = moved ? 0 : idle_ + 1;
-    if (idle_ > kPollsBeforeYielding) sched_yield();
-    if (++polls_ % kPollsBetweenLooks == 0) look();
+    ++polls_;
+    if (idle_ <= kPollsBeforeYielding && polls_ % kPollsBetweenLooks) return;
+    Clock::time_point now = Clock::now();
+    if (idle_ <= kPollsBeforeYielding) idle_since_ = now;
+    if (idle_ > kPollsBeforeYielding && now - idle_since_ >= world_.patience_) {
+      sched_yield();  // which may take long
+      now = Clock::now();
+    }
+    if (now - looked_ >= kBetweenLooks) look(now);
   }
 
  private:
-  void look() {
+  void look(Clock::time_point now) {
+    looked_ = now;
     world_.listen();
-    const Clock::time_point now = Clock::now();
     if (moved_) last_move_ = now;
     moved_ = false;
     if (now - last_move_ >= world_.options_.deadline) world_.fail(overdue());
-    if (!asked_ && !world_.has_said_ && world_.options_.asked_to_stop()) asked_ = now;
-    if (asked_ && !world_.has_said_ && now - *asked_ >= kBeforeSayingSo) say_what_for();
+    if (reported_ && now - *reported_ < kBetweenReports) return;
+    reported_ = now;
+    report();
   }
 
   std::string overdue() const {
@@ -193,18 +219,18 @@ class MessageWorld::Wait {
                 others.empty() ? "" : "; of those that came, " + others);
   }
 
-  void say_what_for() {
-    world_.has_said_ = true;
-    std::cerr << text("agon: ", world_.name(world_.link_->rank()), call_.step() ? text(" in step ", call_.step()) : "",
-                      ", asked to stop, is in ", world_.place(call_), " and has waited ", duration(since(start_)),
-                      " for ", world_.names(call_, call_.awaited()), '\n');
+  void report() const {
+    world_.reporter_.waits(start_,
+                           text(world_.name(world_.link_->rank()), call_.step() ? text(" in step ", call_.step()) : "",
+                                ", in ", world_.place(call_), ","),
+                           world_.names(call_, call_.awaited()));
   }
 
   MessageWorld& world_;
   const MessageCall& call_;
   const Clock::time_point start_ = Clock::now();
-  Clock::time_point last_move_ = start_;
-  std::optional<Clock::time_point> asked_;
+  Clock::time_point looked_ = start_, last_move_ = start_, idle_since_ = start_;
+  std::optional<Clock::time_point> reported_;
   int polls_ = 0, idle_ = 0;
   bool moved_ = false;
 };

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "distributed/message_call.h"
+#include "distributed/wait_reporter.h"
 
 namespace agon {
 
@@ -32,12 +33,13 @@ class MessageWorld {
   /// A block of at least so many bytes that nobody else holds; it is used again once its holder has let it go.
   std::shared_ptr<std::byte> scratch(size_t bytes);
 
+  void know_hosts(std::vector<std::string> hosts);  // by rank
+  const std::string& host(int rank) const { return hosts_.at(size_t(rank)); }
   std::string name(int rank) const;
   const std::shared_ptr<MessageGroup>& all() const { return all_; }
 
-  int64_t step = 0;                // of the optimizer
-  int64_t next_group = 2;          // the first group id not seen: 0 is all ranks, 1 their meeting at the start
-  std::vector<std::string> hosts;  // by rank, once they are known
+  int64_t step = 0;        // of the optimizer
+  int64_t next_group = 2;  // the first group id not seen: 0 is all ranks, 1 their meeting at the start
 
  private:
   class Wait;
@@ -55,10 +57,12 @@ class MessageWorld {
   const int exceptions_;                                 // on their way when this was made
   std::vector<std::shared_ptr<MessageCall>> under_way_;  // oldest first
   std::vector<std::pair<std::shared_ptr<std::byte>, size_t>> scratch_;
-  std::string failure_;    // why every call fails from now on; empty while all is well
-  bool heard_ = false;     // of it from another rank
-  bool told_ = false;      // the other ranks know it
-  bool has_said_ = false;  // what it was waiting for when somebody wanted the job to stop
+  std::vector<std::string> hosts_;
+  std::chrono::microseconds patience_{0};  // how long a wait does without giving way
+  std::string failure_;                    // why every call fails from now on; empty while all is well
+  bool heard_ = false;                     // of it from another rank
+  bool told_ = false;                      // the other ranks know it
+  WaitReporter reporter_;
 };
 
 }  // namespace agon

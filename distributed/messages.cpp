@@ -54,6 +54,7 @@ void add_slices(MessageWorld& world, MessageCall& call, const SliceOf& slice, st
   call.then([&call, arrived, block, own, element, sum] {
     const MessageGroup& g = call.group();
     std::vector<const void*> from;
+    from.reserve(g.ranks.size());
     for (size_t r = 0; r < g.ranks.size(); ++r)
       from.push_back(r == g.me ? address_of(call.tensor()) + own.begin * element : block(r));
     void* const to = sum;
@@ -147,7 +148,7 @@ class MessageRank final : public Communicator {
   }
   void progress() override { world_->progress(); }
 
-  std::string host(int rank) const override { return world_->hosts.at(size_t(group_->ranks.at(size_t(rank)))); }
+  std::string host(int rank) const override { return world_->host(group_->ranks.at(size_t(rank))); }
   void at_step(int64_t step) override { world_->step = step; }
   std::map<Collective, Traffic> traffic() const override { return group_->traffic; }
   std::vector<double> waited_for() const override { return group_->waited; }
@@ -247,8 +248,10 @@ std::unique_ptr<Communicator> make_message_communicator(std::unique_ptr<Link> li
   const std::string host = world->link().host();
   std::memcpy(address_of(own), host.data(), std::min(host.size(), size_t(kLongest - 1)));
   const Tensor all = MessageRank(world, meeting).all_gather(own);
-  for (int r = 0; r < world->link().size(); ++r)
-    world->hosts.push_back(reinterpret_cast<const char*>(address_of(all) + r * kLongest));
+  std::vector<std::string> hosts(size_t(world->link().size()));
+  for (size_t r = 0; r < hosts.size(); ++r)
+    hosts[r] = reinterpret_cast<const char*>(address_of(all)) + int64_t(r) * kLongest;
+  world->know_hosts(std::move(hosts));
   return std::make_unique<MessageRank>(world, world->all());
 }
 

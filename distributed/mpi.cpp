@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
+#include <thread>
 
 #include "core/error.h"
 
@@ -16,11 +18,13 @@ using Request = MpiLibrary::Request;
 
 constexpr const char* kFile = "agon_mpi.so";
 constexpr const char* kInstall = "apt-get install libopenmpi-dev openmpi-bin";
-constexpr std::chrono::milliseconds kToGiveUp{300};
+constexpr std::chrono::milliseconds kToGiveUp{300}, kToHear{200};
 
 class MpiLink final : public Link {
  public:
   MpiLink(const MpiLibrary& mpi, size_t piece) : mpi_(mpi), piece_(piece) {
+    // Writing to a rank that is gone has to be an error of MPI, not the end of this one.
+    signal(SIGPIPE, SIG_IGN);
     if (const char* wrong = mpi_.start(&rank_, &size_)) throw Error(text("MPI does not start: ", wrong));
     char name[256] = {};
     if (const char* wrong = mpi_.host(name)) throw Error(text("MPI does not tell this host's name: ", wrong));
@@ -48,6 +52,7 @@ class MpiLink final : public Link {
   }
 
   std::unique_ptr<Message> tell(int to, const std::string& notice) override {
+    failed_ = true;
     auto message = std::make_unique<Pieces>(*this, to, false);
     message->held = notice.substr(0, MpiLibrary::kLongestNotice);
     const std::string& told = message->held;
@@ -59,11 +64,16 @@ class MpiLink final : public Link {
     int length = 0;
     if (const char* wrong = mpi_.take_notice(notice, &length)) throw Error(text("MPI, looking for notices: ", wrong));
     if (length < 0) return {};
+    failed_ = true;
     return std::string(notice, size_t(length));
   }
 
   void end(bool orderly) override {
-    if (!orderly) return;
+    if (!orderly) {
+      // A rank whose peer has gone is held up inside Open MPI over TCP: let all hear the reason first.
+      if (size_ > 1) std::this_thread::sleep_for(kToHear);
+      return;
+    }
     if (const char* wrong = mpi_.finish()) throw Error(text("MPI does not end: ", wrong));
   }
 
@@ -96,15 +106,15 @@ class MpiLink final : public Link {
     void verify(const char* wrong) const {
       if (wrong) throw Error(text("MPI, ", comes_ ? "receiving from" : "sending to", " rank ", peer_, ": ", wrong));
     }
-    /// The memory is about to go: MPI must not use it any more. A rank that does not answer may keep it from letting
-    /// go, so there is a limit, for all messages of a job that fails together.
+    /// The memory is about to go, and MPI may only go on using it where it goes on at all: not once the job has failed.
     void give_up() {
-      if (link_.given_up_ == Clock::time_point()) link_.given_up_ = Clock::now();
+      if (link_.failed_) return;
+      const Clock::time_point start = Clock::now();
       try {
         if (comes_)
           for (Request& request : requests_) verify(link_.mpi_.cancel(&request));
-        while (!done() && Clock::now() - link_.given_up_ < kToGiveUp) sched_yield();
-      } catch (const Error&) {}  // it is the failure before this one that matters
+        while (!done() && Clock::now() - start < kToGiveUp) sched_yield();
+      } catch (const Error&) { requests_.clear(); }  // MPI holds them no longer
     }
 
     MpiLink& link_;
@@ -117,7 +127,7 @@ class MpiLink final : public Link {
   const size_t piece_;
   int rank_ = 0, size_ = 1;
   std::string host_;
-  Clock::time_point given_up_;  // the first message that was
+  bool failed_ = false;  // the job: this rank has told or heard why
 };
 
 }  // namespace

@@ -17,3 +17,6 @@ grep -q '^gradient of experts.gate_up' "$folder/output"
 if [ -x "$folder/prefix/bin/agon" ] && [ -e "$AGON_BINARY_DIR/agon_mpi.so" ]; then
   "$folder/prefix/bin/agon" doctor | grep "^MPI .*$folder/prefix/lib.*/agon/agon_mpi.so"
 fi
+if [ -x "$folder/prefix/bin/agon" ] && [ -e "$AGON_BINARY_DIR/agon_nccl.so" ]; then
+  "$folder/prefix/bin/agon" doctor | grep "^NCCL .*$folder/prefix/lib.*/agon/agon_nccl.so"
+fi

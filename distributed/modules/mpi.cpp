@@ -22,13 +22,13 @@ const char* words(int code) {
 MPI_Request unpack(Request request) {
   static_assert(sizeof(MPI_Request) <= sizeof(Request));
   MPI_Request handle;
-  std::memcpy(&handle, &request, sizeof handle);
+  std::memcpy(static_cast<void*>(&handle), &request, sizeof(MPI_Request));
   return handle;
 }
 
 const char* packed(int code, MPI_Request handle, Request* request) {
   *request = 0;
-  std::memcpy(request, &handle, sizeof handle);
+  std::memcpy(request, static_cast<const void*>(&handle), sizeof(MPI_Request));
   return words(code);
 }
 
@@ -51,7 +51,7 @@ const char* start(int* rank, int* size) {
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   int* most = nullptr;
-  MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &most, &known);
+  MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, static_cast<void*>(&most), &known);
   if (!known || *most < MpiLibrary::kTags) return "its messages have too few tags";
   if (const char* wrong = words(MPI_Comm_rank(MPI_COMM_WORLD, rank))) return wrong;
   return words(MPI_Comm_size(MPI_COMM_WORLD, size));

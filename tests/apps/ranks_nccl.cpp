@@ -73,21 +73,46 @@ TEST_CASE("ranks by nccl: steps of every strategy are those of one rank") {
     }
 }
 
-TEST_CASE("cuda: ranks by nccl: 20 steps of every strategy on one rank are self's, to the bit" *
-          doctest::skip(!has_gpu_for_nccl())) {
-  const Device gpu{Device::cuda, 0};
-  use_device(gpu);
+namespace {
+
+/// Steps of every strategy on one rank by NCCL, exact and bounded, own rows where they are and forced through the
+/// exchange and through NCCL: self's, to the bit.
+void check_one_rank(Device device, int64_t steps, const NcclLibrary* library) {
   for (const auto& [name, router] : kStrategies) {
     CAPTURE(std::string(name));
-    const Config config = config_of(router, gpu);
-    const Outcome one = on_one_rank(config, 20);
-    for (const bool send_to_self : {false, true}) {
-      NcclOptions options;
-      options.device = gpu;
-      options.control = make_self_communicator();
-      options.send_to_self = send_to_self;
-      const auto comm = make_nccl_communicator(std::move(options));
-      check_identical(RanksRun(*comm, config)(20), one);
-    }
+    const Outcome one = on_one_rank(config_of(router, device), steps);
+    for (const char* exchange : {"exact", "bounded"})
+      for (const bool forced : {false, true}) {
+        CAPTURE(std::string(exchange));
+        CAPTURE(forced);
+        NcclOptions options;
+        options.device = device;
+        options.control = make_self_communicator();
+        options.send_to_self = forced;
+        options.library = library;
+        const auto comm = make_nccl_communicator(std::move(options));
+        const Config config = config_of(router, device,
+                                        {text("parallel.exchange=", exchange), "parallel.exchange_bound=100",
+                                         text("parallel.exchange_own=", forced ? "true" : "false")});
+        check_identical(RanksRun(*comm, config)(steps), one);
+      }
   }
+}
+
+}  // namespace
+
+TEST_CASE("ranks by nccl: one rank is self, to the bit, own rows forced through it too") {
+  for (const Device device : devices_of_fake()) {
+    CAPTURE(device);
+    FakeNccl::fresh();
+    use_device(device);
+    check_one_rank(device, 2, &FakeNccl::library());
+    CHECK(FakeNccl::instance().count("send_receive 0>0:") > 0);
+  }
+}
+
+TEST_CASE("cuda: ranks by nccl: 20 steps of every strategy on one rank are self's, to the bit" *
+          doctest::skip(!has_gpu_for_nccl())) {
+  use_device({Device::cuda, 0});
+  check_one_rank({Device::cuda, 0}, 20, nullptr);
 }

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+
 #include "core/copy.h"
 #include "core/random.h"
 #include "tests/support/gradient.h"
@@ -15,7 +17,7 @@ using namespace agon::testing;
 namespace {
 
 Tensor brought(int rank, int call, Shape shape) {
-  return random(shape, uint64_t(100 * call + rank + 1), 1, DType::f32);
+  return random(shape, 100 * uint64_t(call) + uint64_t(rank) + 1, 1, DType::f32);
 }
 
 }  // namespace
@@ -97,7 +99,20 @@ TEST_CASE("messages: groups of groups have numbers of their own") {
       {}, 4);
 }
 
-TEST_CASE("messages: tensors of another device are refused") {
+TEST_CASE("messages: the time waited for a rank is booked to it") {
+  std::atomic<bool> failed = false;
+  const auto body = [&](Communicator& comm) {
+    const auto part = comm.split(comm.rank() == 2, 0);  // 0 and 1 wait without 2
+    if (comm.rank() == 0) CHECK(message_of([&] { part->barrier(); }) != "");
+    if (comm.rank() == 0) CHECK(part->waited_for()[1] >= 0.1);
+    if (comm.rank() == 0) failed = true;
+    while (!failed) std::this_thread::yield();
+  };
+  message_of([&] { run_on_links(3, body, {.deadline = std::chrono::milliseconds(100)}); });
+  CHECK(failed);
+}
+
+TEST_CASE("messages: one rank alone gets what it gave") {
   run_on_links(1, [](Communicator& comm) {
     CHECK(comm.all_gather(tensor_of<int32_t>({3})).data<int32_t>()[0] == 3);
     CHECK(comm.host(0) == "host-0");
