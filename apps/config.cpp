@@ -5,6 +5,7 @@
 #include "apps/nearest.h"
 #include "apps/utf8.h"
 #include "core/gpu.h"
+#include "distributed/who.h"
 
 namespace agon {
 
@@ -113,7 +114,7 @@ Precision Config::numbers() const {
 
 Device Config::parsed_device() const {
   if (device == "cpu") return {};
-  if (device == "cuda") return {Device::cuda, 0};
+  if (device == "cuda") return {Device::cuda, who_am_i().local_rank};  // those of a machine, one for each of its ranks
   const std::string prefix = "cuda:", number = device.starts_with(prefix) ? device.substr(prefix.size()) : "";
   require(
       !number.empty() && number.size() <= 3 && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; }),

@@ -7,6 +7,7 @@
 #include "distributed/make.h"
 #include "distributed/names.h"
 #include "distributed/together.h"
+#include "distributed/who.h"
 
 namespace agon {
 
@@ -41,11 +42,13 @@ int run_as_rank(std::unique_ptr<Communicator> all, const std::function<int(Commu
   return code;
 }
 
-int run_as_rank(const ParallelOptions& options, const std::function<int(Communicator&)>& body) {
+int run_as_rank(const ParallelOptions& options, const std::function<int(Communicator&)>& body, Device device) {
   CommunicatorOptions o;
   o.deadline = std::chrono::milliseconds(int64_t(options.deadline_s * 1000));
   o.asked_to_stop = [] { return Signals::stop() != 0; };
-  return run_as_rank(make_communicator(options.backend, o), body);
+  o.device = device;
+  const bool gpus = device.kind == Device::cuda && options.backend == "auto" && who_am_i().size > 1;
+  return run_as_rank(make_communicator(gpus ? "nccl" : options.backend, o), body);
 }
 
 }  // namespace agon

@@ -194,11 +194,15 @@ int train(const TrainArguments& arguments, Communicator& all) {
 
 int train(const TrainArguments& arguments) {
   ParallelOptions parallel;
+  Device device;
   try {
-    parallel = load_config(arguments.config, arguments.overrides).parallel;
+    const Config config = load_config(arguments.config, arguments.overrides);
+    parallel = config.parallel;
+    device = config.parsed_device();
   } catch (const UserError&) {  // which all ranks will hear
   }
-  return run_as_rank(parallel, [&](Communicator& all) { return train(arguments, all); });
+  return run_as_rank(
+      parallel, [&](Communicator& all) { return train(arguments, all); }, device);
 }
 
 }  // namespace agon

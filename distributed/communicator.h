@@ -87,6 +87,7 @@ struct CommunicatorOptions {
   /// Whether somebody wants the job to stop; asked on another thread. A rank whose call goes on waiting then says on
   /// stderr what it waits for.
   std::function<bool()> asked_to_stop = [] { return false; };
+  Device device = {Device::cuda, 0};  ///< of this rank, for NCCL
 };
 
 /// One rank: every call returns what it was given, after the same checks.

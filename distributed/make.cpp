@@ -2,6 +2,7 @@
 
 #include "distributed/messages.h"
 #include "distributed/mpi.h"
+#include "distributed/nccl.h"
 #include "distributed/who.h"
 
 namespace agon {
@@ -16,18 +17,35 @@ std::unique_ptr<Communicator> make_mpi_communicator(const Who& who, const Commun
   return make_message_communicator(std::move(link), options);
 }
 
+/// What lies on the host travels by messages too, and those need MPI.
+void refuse_torchrun(const Who& who) {
+  require(who.launcher != "torchrun", "torchrun has started ", who.size,
+          " ranks, which cannot exchange what lies on the host: expected mpirun, srun or agon launch");
+}
+
+std::unique_ptr<Communicator> make_nccl(const Who& who, const CommunicatorOptions& options) {
+  NcclOptions nccl;
+  nccl.device = options.device;
+  nccl.deadline = options.deadline;
+  if (who.size > 1) {
+    refuse_torchrun(who);
+    nccl.control = make_mpi_communicator(who, options);
+  } else {
+    nccl.control = make_self_communicator();
+  }
+  return make_nccl_communicator(std::move(nccl));
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> make_communicator(const std::string& backend, const CommunicatorOptions& options) {
   if (backend == "self") return make_self_communicator();
   if (backend == "mpi") return make_mpi_communicator(who_am_i(), options);
-  require(backend != "nccl", "parallel.backend = nccl is not in this build: expected auto, self or mpi");
+  if (backend == "nccl") return make_nccl(who_am_i(), options);
   require(backend == "auto", "parallel.backend = ", backend, " is none: expected auto, self, mpi or nccl");
   const Who who = who_am_i();
   if (who.size == 1) return make_self_communicator();
-  require(who.launcher != "torchrun", "torchrun has started ", who.size,
-          " ranks, and nothing says what they exchange through: expected parallel.backend = nccl, or mpirun, srun or "
-          "agon launch");
+  refuse_torchrun(who);
   return make_mpi_communicator(who, options);
 }
 

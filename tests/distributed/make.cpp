@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/gpu.h"
 #include "tests/support/message.h"
+#include "tests/support/ranks.h"
 
 using namespace agon;
 using namespace agon::test;
@@ -48,12 +50,17 @@ TEST_CASE("make: one rank alone, asked for or because nothing launched more") {
 TEST_CASE("make: a backend that is none") {
   check_contains(user_error([] { make_communicator("gloo"); }),
                  {"parallel.backend = gloo", "expected auto, self, mpi"});
-  check_contains(user_error([] { make_communicator("nccl"); }), {"nccl is not in this build"});
 }
 
 TEST_CASE("make: several ranks of a launcher that does not say what they exchange through") {
   const Launched several({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "2"}});
   check_contains(user_error([] { make_communicator("auto"); }),
-                 {"torchrun has started 2 ranks", "expected parallel.backend = nccl, or mpirun"});
+                 {"torchrun has started 2 ranks", "expected mpirun, srun or agon launch"});
+  check_contains(user_error([] { make_communicator("nccl"); }),
+                 {"torchrun has started 2 ranks", "expected mpirun, srun or agon launch"});
   CHECK(make_communicator("self")->size() == 1);
+}
+
+TEST_CASE("make: ranks by NCCL where there is no GPU" * doctest::skip(!find_gpus().found.empty())) {
+  CHECK(testing::message_of([] { make_communicator("nccl"); }).find("NCCL") != std::string::npos);
 }
