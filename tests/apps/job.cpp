@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-
 #include "distributed/together.h"
 #include "tests/support/ranks.h"
 

@@ -154,7 +154,8 @@ TEST_CASE("train: routing groups have to fill a micro-batch, options without eff
   CHECK(train(folder.run("groups", {"train.steps=2", "moe.router.group=2"})) == 0);
   CHECK_THROWS_AS(train(folder.run("a", {"moe.router.group=3"})), UserError);
   CHECK_THROWS_AS(train(folder.run("b", {"moe.router.group=2", "train.micro_batch=1"})), UserError);
-  CHECK_THROWS_WITH_AS(train(folder.run("c", {"parallel.expert=2"})), doctest::Contains("do not divide a job of 1 rank"), UserError);
+  CHECK_THROWS_WITH_AS(train(folder.run("c", {"parallel.expert=2"})),
+                       doctest::Contains("do not divide a job of 1 rank"), UserError);
   for (const char* name : {"a", "b", "c"}) CHECK(!fs::exists(folder.path / name));
 }
 
