@@ -23,7 +23,7 @@ std::string find_mpirun(const std::string& path) {
 
 std::vector<std::string> mpirun_command(const std::string& mpirun, int ranks, const std::string& folder, int seconds) {
   std::vector<std::string> command = {mpirun, "-n", std::to_string(ranks), "--oversubscribe", "--bind-to", "none"};
-  if (geteuid() == 0) command.push_back("--allow-run-as-root");
+  if (geteuid() == 0) command.emplace_back("--allow-run-as-root");
   const auto set = [&](const std::string& name, const std::string& value) {
     command.insert(command.end(), {"--mca", name, value});
   };

@@ -34,7 +34,7 @@ bool Restarts::again(const std::string& checkpoint, std::string& why) {
 }
 
 std::vector<std::string> continued(std::vector<std::string> words) {
-  if (is_training(words) && std::ranges::find(words, "--resume") == words.end()) words.push_back("--resume");
+  if (is_training(words) && std::ranges::find(words, "--resume") == words.end()) words.emplace_back("--resume");
   return words;
 }
 
@@ -45,7 +45,7 @@ std::optional<Config> config_of(const std::vector<std::string>& words) {
   for (size_t i = 1; i < words.size(); ++i) {
     if (words[i] == "--init-from")
       ++i;  // has a value
-    else if (words[i].rfind("-", 0) == 0)
+    else if (words[i].starts_with('-'))
       continue;
     else if (config.empty())
       config = words[i];

@@ -59,7 +59,7 @@ class Supervisor {
   std::vector<RankEnd> ends_;
   std::vector<pid_t> starters_;  // mpirun, or the keepers
   int starter_status_ = 0, stop_ = 0, interrupts_ = 0;
-  bool asks_closed_ = false, at_once_ = false, terminated_ = false;
+  bool asks_closed_ = false, at_once_ = false;
   std::optional<Clock::time_point> kill_ranks_at_, kill_all_at_;
 };
 

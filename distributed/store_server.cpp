@@ -77,6 +77,7 @@ void StoreServer::serve(const std::function<bool()>& done, const std::function<s
 
 void StoreServer::wait_for_something(Clock::time_point deadline) {
   std::vector<pollfd> wanted;
+  wanted.reserve(listening_.size() + peers_.size());
   for (const Descriptor& socket : listening_) wanted.push_back({socket.get(), POLLIN, 0});
   for (const Peer& peer : peers_) {
     wanted.push_back({peer.socket.get(), short(peer.leaving.empty() ? POLLIN : POLLIN | POLLOUT), 0});

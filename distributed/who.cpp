@@ -26,10 +26,11 @@ class Reader {
         end == kNoEnd ? text("a number of at least ", least) : text("a number from ", least, " to ", end - 1, bound);
     require(found.has_value(), name, " is not set, but ", rank_, '=', lookup_(rank_).value_or(""), " is; expected ",
             expected);
+    const std::string digits = found.value_or("");
     long value = 0;
-    const auto [rest, error] = std::from_chars(found->data(), found->data() + found->size(), value);
-    require(error == std::errc() && rest == found->data() + found->size() && value >= least && value < end, name, "='",
-            *found, "'; expected ", expected);
+    const auto [rest, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    require(error == std::errc() && rest == digits.data() + digits.size() && value >= least && value < end, name, "='",
+            digits, "'; expected ", expected);
     return int(value);
   }
   int size(const std::string& name) const { return number(name, 1, kNoEnd); }

@@ -60,7 +60,7 @@ at() {
     case $how in
       throw) says "$operation on rank [02] \($host\) in step [23] failed: .*rank 1 \($host\): (it has ended with an error|a fault that the test makes)" ;;
       stop) says "$operation on rank [02] \($host\) in step [23] failed: call [0-9]+ of ranks .*, $operation: waited 3... ms for rank 1 \($host\)" ;;
-      *) says "rank [02] \($host\) in step [23], asked to stop, is in call [0-9]+ of ranks .*, $operation and has waited .* for rank 1 \($host\)" ;;
+      *) says "asked to stop, but rank [02] \($host\) in step [23], in call [0-9]+ of ranks .*, $operation, has waited .* for rank 1 \($host\)" ;;
     esac
   done
 }

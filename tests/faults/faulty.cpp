@@ -77,7 +77,8 @@ int rendezvous() {
 
 int every_kind_of_call(Communicator& all, int rounds) {
   const int n = all.size(), r = all.rank();
-  const auto sum = float(n * (n + 1) / 2);
+  const int64_t rows = n * (n + 1) / 2;
+  const auto sum = float(rows);
   const std::vector<int64_t> two_each(size_t(n), 2);
   for (int round = 1; round <= rounds; ++round) {
     all.at_step(round);
@@ -86,7 +87,7 @@ int every_kind_of_call(Communicator& all, int rounds) {
     check_filled(t, {3, 5}, sum, "all_reduce");
     check_filled(all.start_all_reduce(filled({7}, float(r + 1)))->finish(), {7}, sum, "all_reduce");
     check_filled(all.reduce_scatter(filled({n * 2, 3}, float(r + 1))), {2, 3}, sum, "reduce_scatter");
-    check(all.all_gather(filled({r + 1, 2}, 1)).shape() == Shape{int64_t(n * (n + 1) / 2), 2}, "all_gather");
+    check(all.all_gather(filled({r + 1, 2}, 1)).shape() == Shape{rows, 2}, "all_gather");
     check_filled(all.all_to_all(filled({n * 2, 4}, 1), two_each, two_each), {n * 2, 4}, 1, "all_to_all");
     const Tensor b = filled({4}, float(r));
     all.broadcast(b, n - 1);
