@@ -24,6 +24,8 @@ void refuse_torchrun(const Who& who) {
 }
 
 std::unique_ptr<Communicator> make_nccl(const Who& who, const CommunicatorOptions& options) {
+  require(options.device.kind == Device::cuda,
+          "parallel.backend = nccl moves what is on GPUs: expected device = cuda, found ", options.device);
   NcclOptions nccl;
   nccl.device = options.device;
   nccl.deadline = options.deadline;

@@ -7,9 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/gpu.h"
 #include "tests/support/message.h"
-#include "tests/support/ranks.h"
 
 using namespace agon;
 using namespace agon::test;
@@ -61,6 +59,8 @@ TEST_CASE("make: several ranks of a launcher that does not say what they exchang
   CHECK(make_communicator("self")->size() == 1);
 }
 
-TEST_CASE("make: ranks by NCCL where there is no GPU" * doctest::skip(!find_gpus().found.empty())) {
-  CHECK(testing::message_of([] { make_communicator("nccl"); }).find("NCCL") != std::string::npos);
+TEST_CASE("make: ranks by NCCL want GPUs") {
+  CommunicatorOptions options;
+  options.device = {};
+  check_contains(user_error([&] { make_communicator("nccl", options); }), {"expected device = cuda, found cpu"});
 }

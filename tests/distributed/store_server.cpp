@@ -134,14 +134,21 @@ TEST_CASE("store server: a crowd of silent peers leaves room for those who greet
 TEST_CASE("store server: a rank that sends nonsense after its greeting is named to all") {
   Server server(3);
   const int port = server.store.port();
+  std::atomic<bool> joined = false;  // before the server has a reason to end
   const auto thrown = run_all({[&] {
                                  server.store.await_ranks();
                                  server.store.barrier();
                                },
-                               [&] { join_store(store_options(2, 3, port, seconds(20)))->barrier(); },
+                               [&] {
+                                 const auto store = join_store(store_options(2, 3, port, seconds(20)));
+                                 joined = true;
+                                 store->barrier();
+                               },
                                [&] {
                                  const Descriptor rank = connected(port);
-                                 say(rank, encode({Say::hello, "secret", hello_value(1, 3)}) + "nonsense");
+                                 say(rank, encode({Say::hello, "secret", hello_value(1, 3)}));
+                                 while (!joined) std::this_thread::yield();
+                                 say(rank, "nonsense");
                                  is_closed(rank, seconds(4));
                                }});
   for (const int rank : {0, 1})
