@@ -3,6 +3,10 @@
 # give elsewhere, trainings of every strategy have the bits of one host and the losses of one rank, and when the link is
 # cut both sides end with a message.
 set -euo pipefail
+if [ -n "$AGON_SANITIZE" ]; then
+  echo "skipped: what it waits for is timed for the plain build"
+  exit 77
+fi
 . "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 skip() {
   echo "skipped: $*"
@@ -33,7 +37,6 @@ for side in "$red 1" "$blue 2"; do
 done
 
 out=$folder/out
-[ -z "$AGON_SANITIZE" ] || export ASAN_OPTIONS=detect_leaks=0  # MPI's own
 fail() {
   echo "FAILED: $*"
   tail -n 40 "$out"

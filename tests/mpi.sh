@@ -2,12 +2,15 @@
 # Ranks that are processes of Open MPI: the collectives give what they give on threads, and a job of which one rank goes
 # wrong ends soon, with a message.
 set -euo pipefail
+if [ -n "$AGON_SANITIZE" ]; then
+  echo "skipped: what it waits for is timed for the plain build"
+  exit 77
+fi
 if ! command -v mpirun >/dev/null || [ ! -e "$AGON_BINARY_DIR/agon_mpi.so" ]; then
   echo "skipped: no mpirun, or MPI was not found when this was built (libopenmpi-dev openmpi-bin)"
   exit 77
 fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-[ -z "$AGON_SANITIZE" ] || export ASAN_OPTIONS=detect_leaks=0  # MPI's own
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 fail() {
@@ -55,6 +58,6 @@ goes_wrong throws 5 "1 2" "^mpi_rank: no such file" "failed: rank 1 \($host\): n
 # Nobody speaks for a rank that is gone: the others say where they were.
 asked="^agon: asked to stop, but rank [02] \($host\) in step 7, in call 2 of ranks 0-2, all_reduce, has waited .* for rank 1 "
 goes_wrong killed 5 137 "$asked"
-goes_wrong crashed 5 "$([ -z "$AGON_SANITIZE" ] && echo 139 || echo 1)" "$asked"
+goes_wrong crashed 5 139 "$asked"
 goes_wrong exit-0 5 "1 139" "$asked"  # 139: mpirun 4.1.4 itself may crash at its end
 goes_wrong exit-3 5 3 "$asked"
