@@ -147,7 +147,8 @@ TEST_CASE("store server: a rank that sends nonsense after its greeting is named 
                                [&] {
                                  const Descriptor rank = connected(port);
                                  say(rank, encode({Say::hello, "secret", hello_value(1, 3)}));
-                                 while (!joined) std::this_thread::yield();
+                                 for (int i = 0; i < 1000 && !joined; ++i)
+                                   std::this_thread::sleep_for(milliseconds(10));
                                  say(rank, "nonsense");
                                  is_closed(rank, seconds(4));
                                }});
