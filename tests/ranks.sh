@@ -12,7 +12,7 @@ fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-timeout -k 5 300 mpirun --bind-to none -n 4 "$AGON_BINARY_DIR/tests/test_apps" --no-colors=1 \
+timeout -k 5 600 mpirun --bind-to none -n 4 "$AGON_BINARY_DIR/tests/test_apps" --no-colors=1 \
   -tc='ranks: 20 steps*,ranks: micro-batches*,ranks: a sharded*,ranks: what a step*' >"$output" 2>&1 ||
   { cat "$output"; exit 1; }
 [ "$(grep -c 'Status: SUCCESS' "$output")" = 4 ] || { echo "FAILED: not all ranks reported success"; cat "$output"; exit 1; }
