@@ -28,9 +28,20 @@ Descriptor new_socket(int flags = 0) {
 }
 
 /// The message that carries descriptors: one byte, and two of them.
-union Carrier {
-  char bytes[CMSG_SPACE(2 * sizeof(int))];
-  cmsghdr aligned;
+struct Carrier {
+  Carrier() {
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+  }
+  Carrier(const Carrier&) = delete;  // it points into itself
+  Carrier& operator=(const Carrier&) = delete;
+
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+  msghdr message{};
 };
 
 }  // namespace
@@ -48,20 +59,13 @@ Descriptor take_keeper(const Descriptor& listening) {
   Descriptor socket(accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket) return socket;
   const int given[2] = {STDOUT_FILENO, STDERR_FILENO};
-  char byte = 0;
-  iovec part{&byte, 1};
-  Carrier carrier{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = carrier.bytes;
-  message.msg_controllen = sizeof carrier.bytes;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  Carrier carrier;
+  cmsghdr* header = CMSG_FIRSTHDR(&carrier.message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof given);
   std::memcpy(CMSG_DATA(header), given, sizeof given);
-  sendmsg(socket.get(), &message, MSG_NOSIGNAL);
+  sendmsg(socket.get(), &carrier.message, MSG_NOSIGNAL);
   return socket;
 }
 
@@ -71,17 +75,10 @@ ToSupervisor come_to_supervisor(const std::string& path) {
   const sockaddr_un address = address_of(path);
   check(connect(to.socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0, path, ": ",
         std::strerror(errno));
-  char byte = 0;
-  iovec part{&byte, 1};
-  Carrier carrier{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = carrier.bytes;
-  message.msg_controllen = sizeof carrier.bytes;
+  Carrier carrier;
   ssize_t n;
-  while ((n = recvmsg(to.socket.get(), &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) continue;
-  const cmsghdr* header = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  while ((n = recvmsg(to.socket.get(), &carrier.message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) continue;
+  const cmsghdr* header = n > 0 ? CMSG_FIRSTHDR(&carrier.message) : nullptr;
   check(header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(2 * sizeof(int)), path,
         ": the launcher has gone");
   int given[2];

@@ -12,6 +12,7 @@
 #include "distributed/call.h"
 #include "distributed/communicator.h"
 #include "distributed/host.h"
+#include "distributed/least_traffic.h"
 #include "distributed/names.h"
 #include "distributed/sum.h"
 
@@ -96,7 +97,8 @@ double seconds(Clock::duration time) { return std::chrono::duration<double>(time
 /// before all have finished. Nothing a rank does in that time waits for another, so this second wait needs no way out.
 class Round {
  public:
-  Round(Group& group, size_t rank, const Call& call, Traffic& traffic) : group_(group), traffic_(traffic) {
+  Round(Group& group, size_t rank, const Call& call, std::map<Collective, Traffic>& traffic)
+      : group_(group), traffic_(traffic[call.operation]) {
     World& world = *group.world;
     std::unique_lock lock(world.mutex);
     const int64_t before = group.round;
@@ -112,6 +114,12 @@ class Round {
     if (group.round != before) {
       for (size_t r = 0; r < group.ranks.size(); ++r)
         group.waited[rank][r] += std::max(0.0, seconds(group.came[r] - start_));
+      int64_t all_rows = 0;
+      if (call.operation == Collective::all_gather)
+        for (const Call& c : group.calls) all_rows += c.tensor->shape(0);
+      const Traffic moved = least_traffic(call, int(rank), int(group.ranks.size()), all_rows);
+      traffic_.sent += moved.sent;
+      traffic_.received += moved.received;
       return;
     }
     if (world.failure.empty())
@@ -149,8 +157,7 @@ class ThreadRank final : public Communicator {
   int size() const override { return int(group_->ranks.size()); }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
-    Traffic& moved = traffic_[Collective::split];
-    const Round round(*group_, rank_, {.operation = Collective::split, .color = color, .key = key}, moved);
+    const Round round(*group_, rank_, {.operation = Collective::split, .color = color, .key = key}, traffic_);
     const auto& part = group_->parts.at(color);
     const auto place = std::ranges::find(part->ranks, group_->ranks[rank_]);
     return std::make_unique<ThreadRank>(part, size_t(place - part->ranks.begin()));
@@ -159,11 +166,10 @@ class ThreadRank final : public Communicator {
   Tensor all_to_all(const Tensor& send, std::span<const int64_t> send_rows,
                     std::span<const int64_t> receive_rows) override {
     on_host(send);
-    Traffic& moved = traffic_[Collective::all_to_all];
     const Round round(
         *group_, rank_,
         {.operation = Collective::all_to_all, .tensor = &send, .send_rows = send_rows, .receive_rows = receive_rows},
-        moved);
+        traffic_);
     const Tensor received(send.shape().with(0, sum_of(receive_rows)), send.dtype());
     std::byte* to = bytes_of(received);
     for (const Call& from : group_->calls) {
@@ -171,42 +177,30 @@ class ThreadRank final : public Communicator {
       std::memcpy(to, bytes_of(*from.tensor) + sum_of(from.send_rows.first(rank_)) * row, size_t(n));
       to += n;
     }
-    const int64_t own = send_rows[rank_] * row_bytes(send);
-    moved.sent += send.bytes() - own;
-    moved.received += received.bytes() - own;
     return received;
   }
 
   /// Each rank sums one slice over all tensors and writes it into all of them: nobody else touches that slice.
   void all_reduce(const Tensor& t) override {
     on_host(t);
-    Traffic& moved = traffic_[Collective::all_reduce];
-    const Round round(*group_, rank_, {.operation = Collective::all_reduce, .tensor = &t}, moved);
+    const Round round(*group_, rank_, {.operation = Collective::all_reduce, .tensor = &t}, traffic_);
     const int64_t slice = (t.size() + size() - 1) / size(), begin = std::min(t.size(), rank() * slice),
                   end = std::min(t.size(), begin + slice);
     std::vector<void*> slices;
     for (const Call& c : group_->calls) slices.push_back(bytes_of(*c.tensor) + begin * size_of(t.dtype()));
     const std::vector<const void*> from(slices.begin(), slices.end());
     sum_in_order(t.dtype(), end - begin, from, slices);
-    // Everybody's values of its slice come here, and its sums go to everybody.
-    const int64_t own = (end - begin) * size_of(t.dtype());
-    moved.sent += t.bytes() - own + (size() - 1) * own;
-    moved.received += t.bytes() - own + (size() - 1) * own;
   }
 
   void broadcast(const Tensor& t, int root) override {
     on_host(t);
-    Traffic& moved = traffic_[Collective::broadcast];
-    const Round round(*group_, rank_, {.operation = Collective::broadcast, .tensor = &t, .root = root}, moved);
-    moved.sent += rank() == root ? (size() - 1) * t.bytes() : 0;
-    moved.received += rank() == root ? 0 : t.bytes();
+    const Round round(*group_, rank_, {.operation = Collective::broadcast, .tensor = &t, .root = root}, traffic_);
     if (rank() != root) std::memcpy(bytes_of(t), bytes_of(*group_->calls[size_t(root)].tensor), size_t(t.bytes()));
   }
 
   Tensor all_gather(const Tensor& t) override {
     on_host(t);
-    Traffic& moved = traffic_[Collective::all_gather];
-    const Round round(*group_, rank_, {.operation = Collective::all_gather, .tensor = &t}, moved);
+    const Round round(*group_, rank_, {.operation = Collective::all_gather, .tensor = &t}, traffic_);
     int64_t rows = 0;
     for (const Call& c : group_->calls) rows += c.tensor->shape(0);
     const Tensor all(t.shape().with(0, rows), t.dtype());
@@ -215,29 +209,21 @@ class ThreadRank final : public Communicator {
       std::memcpy(to, bytes_of(*c.tensor), size_t(c.tensor->bytes()));
       to += c.tensor->bytes();
     }
-    moved.sent += (size() - 1) * t.bytes();
-    moved.received += all.bytes() - t.bytes();
     return all;
   }
 
   Tensor reduce_scatter(const Tensor& t) override {
     on_host(t);
-    Traffic& moved = traffic_[Collective::reduce_scatter];
-    const Round round(*group_, rank_, {.operation = Collective::reduce_scatter, .tensor = &t}, moved);
+    const Round round(*group_, rank_, {.operation = Collective::reduce_scatter, .tensor = &t}, traffic_);
     const Tensor block(t.shape().with(0, t.shape(0) / size()), t.dtype());
     std::vector<const void*> from;
     for (const Call& c : group_->calls) from.push_back(bytes_of(*c.tensor) + rank() * block.bytes());
     void* const to = bytes_of(block);
     sum_in_order(t.dtype(), block.size(), from, {&to, 1});
-    moved.sent += t.bytes() - block.bytes();
-    moved.received += (size() - 1) * block.bytes();
     return block;
   }
 
-  void barrier() override {
-    Traffic& moved = traffic_[Collective::barrier];
-    const Round round(*group_, rank_, {.operation = Collective::barrier}, moved);
-  }
+  void barrier() override { const Round round(*group_, rank_, {.operation = Collective::barrier}, traffic_); }
 
   std::string host(int) const override { return this_host(); }
   void at_step(int64_t step) override {

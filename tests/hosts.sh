@@ -3,17 +3,12 @@
 # give elsewhere, trainings of every strategy have the bits of one host and the losses of one rank, and when the link is
 # cut both sides end with a message.
 set -euo pipefail
-if [ -n "$AGON_SANITIZE" ]; then
-  echo "skipped: what it waits for is timed for the plain build"
-  exit 77
-fi
+. "$AGON_SOURCE_DIR/tests/support/for_mpi.sh"
 . "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 skip() {
   echo "skipped: $*"
   exit 77
 }
-mpirun --version 2> /dev/null | grep -q 'Open MPI' && [ -e "$AGON_BINARY_DIR/agon_mpi.so" ] ||
-  skip "no mpirun of Open MPI, or MPI was not found when this was built (libopenmpi-dev openmpi-bin)"
 command -v ip > /dev/null || skip "no ip (iproute2)"
 program=$AGON
 [ "$(id -u)" = 0 ] || skip "network namespaces need root"

@@ -2,11 +2,7 @@
 # `agon launch` with mpirun, from outside: exit codes, messages, signals, restarts, and that no process, shared memory or
 # temporary file is left however a job ends. Ranks of one process train; more of them run what needs no communicator.
 set -euo pipefail
-if [ -n "$AGON_SANITIZE" ]; then
-  echo "skipped: what it waits for is timed for the plain build"
-  exit 77
-fi
-mpirun --version 2> /dev/null | grep -q 'Open MPI' || { echo "mpirun (Open MPI) is not installed"; exit 77; }
+. "$AGON_SOURCE_DIR/tests/support/for_mpi.sh"
 . "$AGON_SOURCE_DIR/tests/support/left_behind.sh"
 folder=$(mktemp -d)
 trap 'kill_left_behind; rm -rf "$folder"' EXIT

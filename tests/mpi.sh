@@ -2,15 +2,7 @@
 # Ranks that are processes of Open MPI: the collectives give what they give on threads, and a job of which one rank goes
 # wrong ends soon, with a message.
 set -euo pipefail
-if [ -n "$AGON_SANITIZE" ]; then
-  echo "skipped: what it waits for is timed for the plain build"
-  exit 77
-fi
-if ! command -v mpirun >/dev/null || [ ! -e "$AGON_BINARY_DIR/agon_mpi.so" ]; then
-  echo "skipped: no mpirun, or MPI was not found when this was built (libopenmpi-dev openmpi-bin)"
-  exit 77
-fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+. "$AGON_SOURCE_DIR/tests/support/for_mpi.sh"
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 fail() {
