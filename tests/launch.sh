@@ -130,12 +130,22 @@ ended 137 "the launcher killed"
 
 rm -rf "$folder/run"
 train -n 1 --max-restarts 3
-for lines in 60 120; do
-  training $lines
-  kill -KILL $(ranks)
-  while [ "$(grep -c 'agon: restart' "$folder/out")" -lt $((lines / 60)) ]; do sleep 0.05; done
+saved="" rank=""
+# Waits for a checkpoint after the last one and for a rank that is not the last one.
+moves_on() {
+  for _ in $(seq 1200); do
+    [ ! -s "$folder/run/latest" ] || [ "$(cat "$folder/run/latest")" = "$saved" ] || [ -z "$(ranks)" ] ||
+      [ "$(ranks)" = "$rank" ] || break
+    kill -0 "$launcher" 2> /dev/null || fail "the job ended before it moved on"
+    sleep 0.02
+  done
+  saved=$(cat "$folder/run/latest") rank=$(ranks)
+}
+for _ in 1 2; do
+  moves_on
+  kill -KILL $rank
 done
-training 180
+moves_on
 kill -TERM $launcher
 ended 143 "restarts"
 says 'restart 1 of 3, from checkpoints/step-'
